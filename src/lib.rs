@@ -1,0 +1,5 @@
+//! Feeds training loops: every sample exactly once per epoch, shuffled, loaded in parallel, delivered in order.
+
+mod error;
+
+pub use error::{BoxError, Error, ErrorKind, Result};
