@@ -1,0 +1,405 @@
+//! How samples of a type stack into a batch: numbers into a vector, arrays into an array with one axis more, tuples
+//! member by member, strings into a list.
+
+use ndarray::{Array, Array1, Array2, ArrayView, Dimension, Ix1, RemoveAxis};
+
+use super::rows::{Buffer, Columns};
+
+/// The row of a batch that a sample of type `S` is written to.
+///
+/// For a number it is `&mut` that number; for arrays and vectors the elements in C order as a slice; for a string the
+/// string; for a tuple the tuple of its members' rows.
+pub type Row<'a, S> = <S as Stack>::Row<'a>;
+
+/// What an array that stacks may hold: any plain number, also one of another crate (`half::f16`, say).
+pub trait Element: Copy + Default + Send + Sync + 'static {}
+impl<T: Copy + Default + Send + Sync + 'static> Element for T {}
+
+/// A type whose samples stack into a batch, row by row, without a copy at the end.
+///
+/// | sample | batch | layout |
+/// |---|---|---|
+/// | `u8` to `u64`, `i8` to `i64`, `usize`, `isize`, `f32`, `f64`, `bool` | `Array1<T>`, `(batch)` | `()` |
+/// | `[T; N]` | `Array2<T>`, `(batch, N)` | `()` |
+/// | `Vec<T>` | `Array2<T>`, `(batch, len)` | `usize` |
+/// | `Array<T, D>` | `Array<T, D::Larger>`, `(batch, ..)` | `D` |
+/// | `String` | `Vec<String>` | `()` |
+/// | `(A, B, ..)`, up to six | tuple of the members' batches | tuple of the members' layouts |
+///
+/// Other types become one of these in [`map`](crate::LoaderBuilder::map), or are collated by a closure
+/// ([`collate`](crate::LoaderBuilder::collate)). The trait cannot be implemented outside this crate.
+pub trait Stack: Sized + Send + 'static + private::Sealed {
+    /// The shape of one sample. All samples of a batch must have the same one.
+    type Layout: Clone + PartialEq + std::fmt::Debug + Send + Sync + 'static;
+    /// What the samples stack to.
+    type Batch: Send + 'static;
+    /// What one row of the batch is written through.
+    type Row<'a>;
+    /// The rows while they are written.
+    #[doc(hidden)]
+    type Columns: Columns;
+
+    /// The layout of this sample.
+    fn layout(&self) -> Self::Layout;
+    /// The memory that this sample takes in a batch, in bytes.
+    fn size_bytes(&self) -> usize;
+    /// The memory that a row of this layout takes, in bytes, where the layout tells.
+    fn row_bytes(layout: &Self::Layout) -> Option<usize>;
+    /// The layout of rows in a batch that has none, because no sample of it was ever seen: extents of zero.
+    fn empty_layout() -> Self::Layout;
+    /// Makes room for rows, in the memory of a batch that is no longer used if there is one.
+    #[doc(hidden)]
+    fn columns(layout: &Self::Layout, num_rows: usize, spare: Option<Self::Batch>) -> Self::Columns;
+    /// One row of a chunk of them.
+    #[doc(hidden)]
+    fn row<'c>(
+        chunk: &'c mut <Self::Columns as Columns>::Chunk<'_>,
+        layout: &Self::Layout,
+        row: usize,
+    ) -> Self::Row<'c>;
+    /// Writes this sample to a row of its layout.
+    fn write(&self, row: Self::Row<'_>);
+    /// Makes the batch, of those of the first `num_rows` rows whose `keep` is true; of all when `keep` is `None`.
+    #[doc(hidden)]
+    fn finish(columns: Self::Columns, layout: &Self::Layout, num_rows: usize, keep: Option<&[bool]>) -> Self::Batch;
+}
+
+mod private {
+    pub trait Sealed {}
+}
+use private::Sealed;
+
+/// Moves the kept rows to the front and forgets the others; swaps, so that elements need not be `Copy`.
+fn keep_rows<T>(mut elements: Vec<T>, row_len: usize, num_rows: usize, keep: Option<&[bool]>) -> Vec<T> {
+    let mut kept = num_rows;
+    if let Some(keep) = keep {
+        kept = 0;
+        for row in (0..num_rows).filter(|&row| keep[row]) {
+            if kept != row {
+                for at in 0..row_len {
+                    elements.swap(kept * row_len + at, row * row_len + at);
+                }
+            }
+            kept += 1;
+        }
+    }
+    elements.truncate(kept * row_len);
+    elements
+}
+
+macro_rules! number {
+    ($($number:ty)+) => {$(
+        impl Sealed for $number {}
+        impl Stack for $number {
+            type Layout = ();
+            type Batch = Array1<$number>;
+            type Row<'a> = &'a mut $number;
+            type Columns = Buffer<$number>;
+
+            fn layout(&self) {}
+            fn size_bytes(&self) -> usize {
+                size_of::<$number>()
+            }
+            fn row_bytes((): &()) -> Option<usize> {
+                Some(size_of::<$number>())
+            }
+            fn empty_layout() {}
+            fn columns((): &(), num_rows: usize, spare: Option<Self::Batch>) -> Self::Columns {
+                Buffer::new(storage(spare), num_rows, 1)
+            }
+            #[inline]
+            fn row<'c>(chunk: &'c mut &mut [$number], (): &(), row: usize) -> &'c mut $number {
+                &mut chunk[row]
+            }
+            #[inline]
+            fn write(&self, row: &mut $number) {
+                *row = *self;
+            }
+            fn finish(columns: Self::Columns, (): &(), num_rows: usize, keep: Option<&[bool]>) -> Self::Batch {
+                Array1::from_vec(keep_rows(columns.into_vec(), 1, num_rows, keep))
+            }
+        }
+    )+};
+}
+number! { u8 u16 u32 u64 usize i8 i16 i32 i64 isize f32 f64 bool }
+
+/// The memory of a batch that nobody uses any more.
+fn storage<T, D: Dimension>(spare: Option<Array<T, D>>) -> Vec<T> {
+    spare.map(|array| array.into_raw_vec_and_offset().0).unwrap_or_default()
+}
+
+/// An array of rows: `(batch, ..layout)`.
+fn array_of_rows<T, D: Dimension>(
+    columns: Buffer<T>,
+    layout: &D,
+    num_rows: usize,
+    keep: Option<&[bool]>,
+) -> Array<T, D::Larger> {
+    let elements = keep_rows(columns.into_vec(), layout.size(), num_rows, keep);
+    let num_rows = keep.map_or(num_rows, |keep| keep.iter().filter(|&&keep| keep).count());
+    let mut shape = D::Larger::zeros(layout.ndim() + 1);
+    shape[0] = num_rows;
+    shape.slice_mut()[1..].copy_from_slice(layout.slice());
+    Array::from_shape_vec(shape, elements).expect("a batch has as many elements as its rows have together")
+}
+
+impl<T: Element, const N: usize> Sealed for [T; N] {}
+impl<T: Element, const N: usize> Stack for [T; N] {
+    type Layout = ();
+    type Batch = Array2<T>;
+    type Row<'a> = &'a mut [T];
+    type Columns = Buffer<T>;
+
+    fn layout(&self) {}
+    fn size_bytes(&self) -> usize {
+        size_of::<[T; N]>()
+    }
+    fn row_bytes((): &()) -> Option<usize> {
+        Some(size_of::<[T; N]>())
+    }
+    fn empty_layout() {}
+    fn columns((): &(), num_rows: usize, spare: Option<Self::Batch>) -> Self::Columns {
+        Buffer::new(storage(spare), num_rows, N)
+    }
+    #[inline]
+    fn row<'c>(chunk: &'c mut &mut [T], (): &(), row: usize) -> &'c mut [T] {
+        &mut chunk[row * N..(row + 1) * N]
+    }
+    #[inline]
+    fn write(&self, row: &mut [T]) {
+        row.copy_from_slice(self);
+    }
+    fn finish(columns: Self::Columns, (): &(), num_rows: usize, keep: Option<&[bool]>) -> Self::Batch {
+        array_of_rows(columns, &Ix1(N), num_rows, keep)
+    }
+}
+
+impl<T: Element> Sealed for Vec<T> {}
+impl<T: Element> Stack for Vec<T> {
+    type Layout = usize;
+    type Batch = Array2<T>;
+    type Row<'a> = &'a mut [T];
+    type Columns = Buffer<T>;
+
+    fn layout(&self) -> usize {
+        self.len()
+    }
+    fn size_bytes(&self) -> usize {
+        self.len() * size_of::<T>()
+    }
+    fn row_bytes(layout: &usize) -> Option<usize> {
+        Some(layout * size_of::<T>())
+    }
+    fn empty_layout() -> usize {
+        0
+    }
+    fn columns(layout: &usize, num_rows: usize, spare: Option<Self::Batch>) -> Self::Columns {
+        Buffer::new(storage(spare), num_rows, *layout)
+    }
+    #[inline]
+    fn row<'c>(chunk: &'c mut &mut [T], layout: &usize, row: usize) -> &'c mut [T] {
+        &mut chunk[row * layout..(row + 1) * layout]
+    }
+    #[inline]
+    fn write(&self, row: &mut [T]) {
+        row.copy_from_slice(self);
+    }
+    fn finish(columns: Self::Columns, layout: &usize, num_rows: usize, keep: Option<&[bool]>) -> Self::Batch {
+        array_of_rows(columns, &Ix1(*layout), num_rows, keep)
+    }
+}
+
+/// Copies an array's elements to a row in C order, however they lie in memory.
+///
+/// # Panics
+///
+/// If the row has another number of elements.
+#[inline]
+pub(crate) fn write_array<T: Element, D: Dimension>(array: ArrayView<'_, T, D>, row: &mut [T]) {
+    match array.as_slice() {
+        Some(elements) => row.copy_from_slice(elements),
+        None => {
+            assert_eq!(array.len(), row.len(), "an array and its row have the same number of elements");
+            row.iter_mut().zip(array.iter()).for_each(|(to, from)| *to = *from);
+        }
+    }
+}
+
+impl<T: Element, D: Dimension> Sealed for Array<T, D> {}
+impl<T: Element, D> Stack for Array<T, D>
+where
+    D: Dimension + Send + Sync + 'static,
+    D::Larger: RemoveAxis + Send + 'static,
+{
+    type Layout = D;
+    type Batch = Array<T, D::Larger>;
+    type Row<'a> = &'a mut [T];
+    type Columns = Buffer<T>;
+
+    fn layout(&self) -> D {
+        self.raw_dim()
+    }
+    fn size_bytes(&self) -> usize {
+        self.len() * size_of::<T>()
+    }
+    fn row_bytes(layout: &D) -> Option<usize> {
+        Some(layout.size() * size_of::<T>())
+    }
+    fn empty_layout() -> D {
+        D::zeros(D::NDIM.unwrap_or(0))
+    }
+    fn columns(layout: &D, num_rows: usize, spare: Option<Self::Batch>) -> Self::Columns {
+        Buffer::new(storage(spare), num_rows, layout.size())
+    }
+    #[inline]
+    fn row<'c>(chunk: &'c mut &mut [T], layout: &D, row: usize) -> &'c mut [T] {
+        let row_len = layout.size();
+        &mut chunk[row * row_len..(row + 1) * row_len]
+    }
+    #[inline]
+    fn write(&self, row: &mut [T]) {
+        write_array(self.view(), row);
+    }
+    fn finish(columns: Self::Columns, layout: &D, num_rows: usize, keep: Option<&[bool]>) -> Self::Batch {
+        array_of_rows(columns, layout, num_rows, keep)
+    }
+}
+
+impl Sealed for String {}
+impl Stack for String {
+    type Layout = ();
+    type Batch = Vec<String>;
+    type Row<'a> = &'a mut String;
+    type Columns = Buffer<String>;
+
+    fn layout(&self) {}
+    fn size_bytes(&self) -> usize {
+        size_of::<String>() + self.len()
+    }
+    fn row_bytes((): &()) -> Option<usize> {
+        None
+    }
+    fn empty_layout() {}
+    fn columns((): &(), num_rows: usize, spare: Option<Self::Batch>) -> Self::Columns {
+        Buffer::new(spare.unwrap_or_default(), num_rows, 1)
+    }
+    fn row<'c>(chunk: &'c mut &mut [String], (): &(), row: usize) -> &'c mut String {
+        &mut chunk[row]
+    }
+    fn write(&self, row: &mut String) {
+        row.clone_from(self);
+    }
+    fn finish(columns: Self::Columns, (): &(), num_rows: usize, keep: Option<&[bool]>) -> Self::Batch {
+        keep_rows(columns.into_vec(), 1, num_rows, keep)
+    }
+}
+
+macro_rules! tuple {
+    ($($name:ident $field:tt $spare:ident),+) => {
+        impl<$($name: Stack),+> Sealed for ($($name,)+) {}
+        impl<$($name: Stack),+> Stack for ($($name,)+) {
+            type Layout = ($($name::Layout,)+);
+            type Batch = ($($name::Batch,)+);
+            type Row<'a> = ($($name::Row<'a>,)+);
+            type Columns = ($($name::Columns,)+);
+
+            fn layout(&self) -> Self::Layout {
+                ($(self.$field.layout(),)+)
+            }
+            fn size_bytes(&self) -> usize {
+                0 $(+ self.$field.size_bytes())+
+            }
+            fn row_bytes(layout: &Self::Layout) -> Option<usize> {
+                Some(0 $(+ $name::row_bytes(&layout.$field)?)+)
+            }
+            fn empty_layout() -> Self::Layout {
+                ($($name::empty_layout(),)+)
+            }
+            fn columns(layout: &Self::Layout, num_rows: usize, spare: Option<Self::Batch>) -> Self::Columns {
+                let ($($spare,)+) = match spare {
+                    Some(spare) => ($(Some(spare.$field),)+),
+                    None => ($(None::<$name::Batch>,)+),
+                };
+                ($($name::columns(&layout.$field, num_rows, $spare),)+)
+            }
+            #[inline]
+            fn row<'c>(
+                chunk: &'c mut <Self::Columns as Columns>::Chunk<'_>,
+                layout: &Self::Layout,
+                row: usize,
+            ) -> Self::Row<'c> {
+                ($($name::row(&mut chunk.$field, &layout.$field, row),)+)
+            }
+            #[inline]
+            fn write(&self, row: Self::Row<'_>) {
+                $(self.$field.write(row.$field);)+
+            }
+            fn finish(
+                columns: Self::Columns,
+                layout: &Self::Layout,
+                num_rows: usize,
+                keep: Option<&[bool]>,
+            ) -> Self::Batch {
+                ($($name::finish(columns.$field, &layout.$field, num_rows, keep),)+)
+            }
+        }
+    };
+}
+tuple!(A 0 a);
+tuple!(A 0 a, B 1 b);
+tuple!(A 0 a, B 1 b, C 2 c);
+tuple!(A 0 a, B 1 b, C 2 c, D 3 d);
+tuple!(A 0 a, B 1 b, C 2 c, D 3 d, E 4 e);
+tuple!(A 0 a, B 1 b, C 2 c, D 3 d, E 4 e, F 5 f);
+
+#[cfg(test)]
+mod tests {
+    use super::super::rows::{Ledger, Rows};
+    use super::*;
+    use ndarray::{arr0, array};
+
+    fn stack<S: Stack>(samples: Vec<S>, keep: Option<&[bool]>, spare: Option<S::Batch>) -> S::Batch {
+        let (layout, num_rows) = (samples[0].layout(), samples.len());
+        let rows = Rows::new(S::columns(&layout, num_rows, spare), num_rows, Ledger::default());
+        for (row, sample) in samples.into_iter().enumerate() {
+            let mut chunk = rows.claim(row..row + 1);
+            sample.write(S::row(&mut chunk, &layout, 0));
+        }
+        S::finish(rows.into_parts().0, &layout, num_rows, keep)
+    }
+
+    #[test]
+    fn each_type_stacks_to_its_batch() {
+        assert_eq!(stack(vec![1_u8, 2, 3], None, None), array![1, 2, 3]);
+        assert_eq!(stack(vec![[1.0_f32, 2.0], [3.0, 4.0]], None, None), array![[1.0, 2.0], [3.0, 4.0]]);
+        assert_eq!(stack(vec![vec![1_i64, 2], vec![3, 4]], None, None), array![[1, 2], [3, 4]]);
+        assert_eq!(stack(vec![arr0(5_u16), arr0(6)], None, None), array![5, 6]);
+        assert_eq!(stack(vec!["a".to_owned(), "b".to_owned()], None, None), ["a", "b"]);
+        let (left, (right,)) = stack(vec![(true, ([1_u32],)), (false, ([2],))], None, None);
+        assert_eq!((left, right), (array![true, false], array![[1], [2]]));
+    }
+
+    #[test]
+    fn an_array_that_does_not_lie_in_c_order_stacks_in_c_order() {
+        let sample = array![[1, 2, 3], [4, 5, 6]].reversed_axes();
+        let batch = stack(vec![sample.clone(), sample], None, None);
+        assert_eq!(batch, array![[[1, 4], [2, 5], [3, 6]], [[1, 4], [2, 5], [3, 6]]]);
+    }
+
+    #[test]
+    fn rows_that_are_not_kept_leave_no_gap() {
+        let keep = [false, true, false, true];
+        assert_eq!(stack(vec![[0, 0], [1, 1], [2, 2], [3, 3]], Some(&keep), None), array![[1, 1], [3, 3]]);
+        let words = ["a", "b", "c", "d"].map(str::to_owned).to_vec();
+        assert_eq!(stack(words, Some(&keep), None), ["b", "d"]);
+        assert_eq!(stack(vec![1_u8, 2, 3, 4], Some(&[false; 4]), None).len(), 0);
+    }
+
+    #[test]
+    fn a_spare_batch_lends_its_memory() {
+        let spare = Array2::<f32>::ones((8, 2));
+        let address = spare.as_ptr();
+        let batch = stack(vec![[1.0, 2.0]; 3], None, Some(spare));
+        assert_eq!((batch.as_ptr(), batch.dim()), (address, (3, 2)));
+    }
+}
