@@ -178,6 +178,12 @@ impl Error {
         self
     }
 
+    /// Sets the epoch alone, for what concerns no sample.
+    pub(crate) fn with_epoch(mut self, epoch: u64) -> Self {
+        self.0.epoch = Some(epoch);
+        self
+    }
+
     /// What kind of failure this is.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

@@ -1,10 +1,30 @@
 //! Feeds training loops: every sample exactly once per epoch, shuffled, loaded in parallel, delivered in order.
 
 mod batch;
+mod epoch;
 mod error;
+mod failure;
+mod job;
+mod loader;
+mod plan;
+mod reassembly;
+mod report;
+mod rng;
+mod sampler;
 mod sequence;
 pub mod source;
+mod stage;
+mod sync;
+mod workers;
 
+pub use batch::Batch;
 pub use batch::stack::{Element, Row, Stack};
+pub use epoch::{Epoch, Epochs};
 pub use error::{BoxError, Error, ErrorKind, Result};
+pub use failure::{FailureBudget, OnFailure, Receipt, Retry, Skipped};
+pub use loader::{Loader, LoaderBuilder, Window};
+pub use plan::{BatchPlan, Plan, State, Tail, World};
+pub use report::{Bottleneck, Report};
+pub use rng::{Visit, VisitRng};
+pub use sampler::{BlockShuffle, ClassBalanced, InOrder, Sampler, Shuffle, Subset, Weighted, WindowShuffle};
 pub use sequence::Sequence;

@@ -1,0 +1,200 @@
+//! How the samples of a batch are put together: stacked row by row, collated by a closure, or ready as they are.
+
+use std::fmt::Debug;
+use std::marker::PhantomData;
+
+use super::rows::{Buffer, Columns};
+use super::stack::Stack;
+use crate::error::{Error, ErrorKind, Result};
+use crate::rng::Visit;
+use crate::stage::{Stage, Timer};
+
+/// Makes batches of a stage's samples. Not to be implemented outside this crate.
+pub trait Assemble<P: Stage>: Send + Sync + 'static {
+    /// What all samples of a batch must have in common.
+    type Layout: Clone + PartialEq + Debug + Send + Sync + 'static;
+    /// The rows while they are written.
+    type Columns: Columns;
+    /// The batch.
+    type Batch: Send + 'static;
+
+    /// The layout of every batch, if it is known before the first sample.
+    fn fixed_layout(&self, stage: &P) -> Option<Self::Layout>;
+    /// The layout of a sample.
+    fn layout(&self, sample: &P::Sample) -> Self::Layout;
+    /// The layout of a batch of which no sample was ever seen.
+    fn empty_layout(&self) -> Self::Layout;
+    /// Makes room.
+    fn columns(&self, layout: &Self::Layout, num_rows: usize, spare: Option<Self::Batch>) -> Self::Columns;
+    /// Writes a sample to a row of a chunk.
+    fn write(
+        &self,
+        chunk: &mut <Self::Columns as Columns>::Chunk<'_>,
+        layout: &Self::Layout,
+        row: usize,
+        sample: P::Sample,
+    );
+    /// Loads a sample straight into a row of a chunk. Called only where the layout is fixed.
+    fn load_into(
+        &self,
+        stage: &P,
+        visit: &Visit,
+        chunk: &mut <Self::Columns as Columns>::Chunk<'_>,
+        layout: &Self::Layout,
+        row: usize,
+        timer: &mut Timer,
+    ) -> Result<()>;
+    /// Makes the batch of the rows to keep; of all if `keep` is `None`.
+    fn finish(
+        &self,
+        columns: Self::Columns,
+        layout: &Self::Layout,
+        num_rows: usize,
+        keep: Option<&[bool]>,
+    ) -> Result<Self::Batch>;
+    /// The memory that a sample takes, in bytes.
+    fn size_bytes(&self, sample: &P::Sample) -> usize;
+    /// The memory that a row of a layout takes, in bytes, where the layout tells.
+    fn row_bytes(&self, layout: &Self::Layout) -> Option<usize>;
+}
+
+/// Stacks samples by their type.
+#[derive(Debug, Clone, Copy)]
+pub struct Stacked;
+
+impl<P: Stage> Assemble<P> for Stacked
+where
+    P::Sample: Stack,
+{
+    type Layout = <P::Sample as Stack>::Layout;
+    type Columns = <P::Sample as Stack>::Columns;
+    type Batch = <P::Sample as Stack>::Batch;
+
+    fn fixed_layout(&self, stage: &P) -> Option<Self::Layout> {
+        stage.layout()
+    }
+    fn layout(&self, sample: &P::Sample) -> Self::Layout {
+        sample.layout()
+    }
+    fn empty_layout(&self) -> Self::Layout {
+        P::Sample::empty_layout()
+    }
+    fn columns(&self, layout: &Self::Layout, num_rows: usize, spare: Option<Self::Batch>) -> Self::Columns {
+        P::Sample::columns(layout, num_rows, spare)
+    }
+    #[inline]
+    fn write(
+        &self,
+        chunk: &mut <Self::Columns as Columns>::Chunk<'_>,
+        layout: &Self::Layout,
+        row: usize,
+        sample: P::Sample,
+    ) {
+        sample.write(P::Sample::row(chunk, layout, row));
+    }
+    #[inline]
+    fn load_into(
+        &self,
+        stage: &P,
+        visit: &Visit,
+        chunk: &mut <Self::Columns as Columns>::Chunk<'_>,
+        layout: &Self::Layout,
+        row: usize,
+        timer: &mut Timer,
+    ) -> Result<()> {
+        stage.load_into(visit, P::Sample::row(chunk, layout, row), timer)
+    }
+    fn finish(
+        &self,
+        columns: Self::Columns,
+        layout: &Self::Layout,
+        num_rows: usize,
+        keep: Option<&[bool]>,
+    ) -> Result<Self::Batch> {
+        Ok(P::Sample::finish(columns, layout, num_rows, keep))
+    }
+    fn size_bytes(&self, sample: &P::Sample) -> usize {
+        sample.size_bytes()
+    }
+    fn row_bytes(&self, layout: &Self::Layout) -> Option<usize> {
+        P::Sample::row_bytes(layout)
+    }
+}
+
+/// Gives a batch's samples to a function.
+pub struct Collated<F, S, B> {
+    collate: F,
+    // The memory of a sample in bytes, for a window in bytes.
+    measure: fn(&S) -> usize,
+    batch: PhantomData<fn() -> B>,
+}
+
+impl<F, S, B> std::fmt::Debug for Collated<F, S, B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Collated")
+    }
+}
+
+impl<F: Fn(Vec<S>) -> Result<B>, S, B> Collated<F, S, B> {
+    pub(crate) fn new(collate: F) -> Self {
+        Self { collate, measure: |_| size_of::<S>(), batch: PhantomData }
+    }
+}
+
+impl<F, S, B> Collated<F, S, B> {
+    pub(crate) fn measured(mut self, measure: fn(&S) -> usize) -> Self {
+        self.measure = measure;
+        self
+    }
+}
+
+impl<P, F, B> Assemble<P> for Collated<F, P::Sample, B>
+where
+    P: Stage,
+    F: Fn(Vec<P::Sample>) -> Result<B> + Send + Sync + 'static,
+    B: Send + 'static,
+{
+    type Layout = ();
+    type Columns = Buffer<Option<P::Sample>>;
+    type Batch = B;
+
+    fn fixed_layout(&self, _: &P) -> Option<()> {
+        Some(())
+    }
+    fn layout(&self, _: &P::Sample) {}
+    fn empty_layout(&self) {}
+    fn columns(&self, (): &(), num_rows: usize, _: Option<B>) -> Self::Columns {
+        Buffer::new(Vec::new(), num_rows, 1)
+    }
+    #[inline]
+    fn write(&self, chunk: &mut &mut [Option<P::Sample>], (): &(), row: usize, sample: P::Sample) {
+        chunk[row] = Some(sample);
+    }
+    #[inline]
+    fn load_into(
+        &self,
+        stage: &P,
+        visit: &Visit,
+        chunk: &mut &mut [Option<P::Sample>],
+        (): &(),
+        row: usize,
+        timer: &mut Timer,
+    ) -> Result<()> {
+        chunk[row] = Some(stage.load(visit, timer)?);
+        Ok(())
+    }
+    fn finish(&self, columns: Self::Columns, (): &(), num_rows: usize, keep: Option<&[bool]>) -> Result<B> {
+        let mut samples = columns.into_vec();
+        samples.truncate(num_rows);
+        let kept = samples.into_iter().enumerate().filter(|(row, _)| keep.is_none_or(|keep| keep[*row]));
+        let samples: Option<Vec<_>> = kept.map(|(_, sample)| sample).collect();
+        // Every kept row was loaded before a batch is finished.
+        (self.collate)(samples.ok_or_else(|| Error::new(ErrorKind::Shape, "a row of the batch was not loaded"))?)
+    }
+    fn size_bytes(&self, sample: &P::Sample) -> usize {
+        (self.measure)(sample)
+    }
+    fn row_bytes(&self, (): &()) -> Option<usize> {
+        None
+    }
+}

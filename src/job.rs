@@ -1,0 +1,664 @@
+//! One batch from its numbers to its data: the plan says which samples, the stages load them, the assembly makes them
+//! a batch. This is what the engine evaluates; what user code throws ends here.
+
+use std::fmt;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use crate::batch::assemble::Assemble;
+use crate::batch::rows::{Buffer, Columns, Ledger, Rows};
+use crate::batch::{Batch, Origin, Spare, Spares};
+use crate::error::{Error, ErrorKind, Result};
+use crate::failure::{OnFailure, Retry, Skipped};
+use crate::plan::{BatchPlan, PartOfEpoch, Plan};
+use crate::rng::Visit;
+use crate::stage::{Stage, Timer};
+use crate::sync::{Breaker, Condvar, Mutex, lock, wait};
+use crate::workers::run::{Context, Job};
+
+/// Everything that a loader's batches are made with; the same for all its runs.
+pub(crate) struct Recipe<P: Stage, A: Assemble<P>> {
+    pub(crate) stage: P,
+    pub(crate) assemble: A,
+    pub(crate) plan: Plan,
+    pub(crate) len: u64,
+    pub(crate) on_failure: OnFailure,
+    pub(crate) retry: Retry,
+    pub(crate) spares: Arc<Spares<A::Batch>>,
+    /// The layout of every batch, where it is known before the first sample.
+    pub(crate) fixed_layout: Option<A::Layout>,
+    /// The layout that was seen last, for batches without samples.
+    pub(crate) last_layout: Mutex<Option<A::Layout>>,
+    /// Present if the sequence asked for a barrier.
+    pub(crate) gate: Option<Gate>,
+}
+
+impl<P: Stage, A: Assemble<P>> fmt::Debug for Recipe<P, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recipe").field("plan", &self.plan).finish_non_exhaustive()
+    }
+}
+
+/// Keeps a hook and the loading of samples apart. A hook waits until nothing is loaded; loading waits for the hook.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    // The number of loads under way; `None` while a hook runs.
+    loads: Mutex<Option<usize>>,
+    changed: Condvar,
+}
+
+impl Gate {
+    pub(crate) fn new() -> Self {
+        Self { loads: Mutex::new(Some(0)), changed: Condvar::new() }
+    }
+
+    fn enter(&self) {
+        let mut loads = lock(&self.loads);
+        while loads.is_none() {
+            loads = wait(&self.changed, loads);
+        }
+        *loads = loads.map(|loads| loads + 1);
+    }
+
+    fn leave(&self) {
+        let mut loads = lock(&self.loads);
+        *loads = loads.map(|loads| loads - 1);
+        drop(loads);
+        self.changed.notify_all();
+    }
+
+    /// Runs a hook with nothing else under way.
+    pub(crate) fn run_alone<T>(&self, hook: impl FnOnce() -> T) -> T {
+        /// Opens the gate again, also when the hook panics.
+        struct Reopen<'a>(&'a Gate);
+        impl Drop for Reopen<'_> {
+            fn drop(&mut self) {
+                *lock(&self.0.loads) = Some(0);
+                self.0.changed.notify_all();
+            }
+        }
+        let mut loads = lock(&self.loads);
+        while *loads != Some(0) {
+            loads = wait(&self.changed, loads);
+        }
+        *loads = None;
+        drop(loads);
+        let _reopen = Reopen(self);
+        hook()
+    }
+}
+
+/// A run's stretch of the plan: the rest of one epoch, and whole ones after it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Course {
+    pub(crate) first: PartOfEpoch,
+    /// The number of batches in each epoch after the first.
+    pub(crate) batches_per_epoch: u64,
+}
+
+impl Course {
+    /// The epoch of batch `seq` of the run, and its number there.
+    fn place(&self, plan: &Plan, seq: u64) -> (PartOfEpoch, u64) {
+        match seq.checked_sub(self.first.num_batches) {
+            None => (self.first, self.first.first_batch + seq),
+            Some(later) => {
+                let epoch = self.first.epoch + 1 + later / self.batches_per_epoch;
+                (plan.part_of_epoch(epoch, 0, 0), later % self.batches_per_epoch)
+            }
+        }
+    }
+}
+
+/// The job of one run.
+pub(crate) struct BatchJob<P: Stage, A: Assemble<P>> {
+    pub(crate) recipe: Arc<Recipe<P, A>>,
+    pub(crate) course: Course,
+}
+
+/// A batch under construction.
+pub(crate) struct Partial<P: Stage, A: Assemble<P>> {
+    epoch: u64,
+    plan: BatchPlan,
+    indices: Rows<Buffer<u64>>,
+    // Set by the first sample whose layout is known.
+    body: OnceLock<Body<A::Layout, A::Columns>>,
+    // What the body is made of when it is made.
+    spare: Mutex<(Option<A::Batch>, Ledger)>,
+    troubles: Mutex<Vec<Trouble<P::Sample>>>,
+}
+
+struct Body<L, C> {
+    layout: L,
+    rows: Rows<C>,
+}
+
+/// A row that is not in its place.
+enum Trouble<S> {
+    /// It could not be loaded.
+    Failed(usize, Error),
+    /// It has another layout than the sample that came first, in time. Which of the two is at fault is decided by the
+    /// order of rows, when the batch is closed.
+    Stray(usize, S),
+}
+
+impl<S> Trouble<S> {
+    fn row(&self) -> usize {
+        match *self {
+            Self::Failed(row, _) | Self::Stray(row, _) => row,
+        }
+    }
+}
+
+/// A finished batch, or what came of it.
+pub(crate) struct Outcome<D> {
+    /// The batch; `None` if every sample of it was skipped.
+    pub(crate) batch: Result<Option<Batch<D>>>,
+    /// The samples of it that were left out.
+    pub(crate) skipped: Vec<Skipped>,
+    /// The number of samples it was to have.
+    pub(crate) num_rows: u64,
+}
+
+/// A sample that was loaded apart from its batch.
+pub(crate) struct Loaded<S> {
+    index: u64,
+    sample: Result<S>,
+}
+
+impl<P: Stage, A: Assemble<P>> BatchJob<P, A> {
+    fn place(&self, seq: u64) -> (u64, BatchPlan) {
+        let plan = &self.recipe.plan;
+        let (part, number) = self.course.place(plan, seq);
+        (part.epoch, part.batch(plan, number))
+    }
+
+    /// Writes the indices of rows; those that the sampler could not give, or that the sequence does not have, are
+    /// errors of their rows.
+    fn draw(&self, partial: &Partial<P, A>, rows: Range<usize>, indices: &mut [u64]) {
+        let recipe = &self.recipe;
+        let first = partial.position(rows.start);
+        let drawn = catch_unwind(AssertUnwindSafe(|| recipe.plan.fill_indices(partial.epoch, first, indices)));
+        if drawn.is_ok() {
+            return;
+        }
+        // A sampler of the user's that panics for some position: find out for which.
+        for (row, index) in rows.zip(indices) {
+            let position = partial.position(row);
+            let slot = std::slice::from_mut(index);
+            let drawn = catch_unwind(AssertUnwindSafe(|| recipe.plan.fill_indices(partial.epoch, position, slot)));
+            if let Err(payload) = drawn {
+                *index = u64::MAX;
+                partial.fail(row, Error::panicked(payload).with_place(partial.epoch, position));
+            }
+        }
+    }
+
+    fn visit(&self, partial_epoch: u64, position: u64, index: u64) -> Visit {
+        Visit::new(self.recipe.plan.stream_seed(), partial_epoch, position, index)
+    }
+
+    fn out_of_range(&self, index: u64) -> Option<Error> {
+        let recipe = &self.recipe;
+        (index >= recipe.len).then(|| {
+            let sampler = recipe.plan.sampler().describe();
+            let message = format!("the sampler {sampler} gave index {index}, expected one below {}", recipe.len);
+            Error::new(ErrorKind::Sampler, message)
+        })
+    }
+
+    /// Says where an error happened.
+    fn locate(&self, error: Error, visit: &Visit) -> Error {
+        let error = error.with_place(visit.epoch(), visit.position()).with_index(visit.index());
+        let index = visit.index() as usize;
+        match catch_unwind(AssertUnwindSafe(|| self.recipe.stage.source().file(index))) {
+            Ok(Some(file)) => error.with_file(file),
+            Ok(None) | Err(_) => error,
+        }
+    }
+
+    /// Tries to load until it succeeds, panics, or was tried often enough.
+    fn with_retries<T>(&self, breaker: &Breaker, mut load: impl FnMut() -> Result<T>) -> Result<T> {
+        let retry = &self.recipe.retry;
+        let mut tried = 0;
+        loop {
+            match catch_unwind(AssertUnwindSafe(&mut load)) {
+                Ok(Ok(loaded)) => return Ok(loaded),
+                Ok(Err(error)) if tried == retry.num_retries() || breaker.is_broken() => return Err(error),
+                Ok(Err(_)) => breaker.pause(retry.delay(tried)),
+                Err(payload) => return Err(Error::panicked(payload)),
+            }
+            tried += 1;
+        }
+    }
+
+    /// Loads rows of a fixed layout straight into their places.
+    fn load_in_place(
+        &self,
+        partial: &Partial<P, A>,
+        body: &Body<A::Layout, A::Columns>,
+        rows: Range<usize>,
+        indices: &[u64],
+        breaker: &Breaker,
+        timer: &mut Timer,
+    ) {
+        let recipe = &*self.recipe;
+        let mut chunk = body.rows.claim(rows.clone());
+        let mut at = 0;
+        while at < rows.len() && !breaker.is_broken() {
+            // One `catch_unwind` for as many samples as go well.
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                while at < rows.len() && !breaker.is_broken() {
+                    let index = indices[at];
+                    if index >= recipe.len {
+                        return self.out_of_range(index).map_or(Ok(()), Err);
+                    }
+                    let visit = self.visit(partial.epoch, partial.position(rows.start + at), index);
+                    recipe.assemble.load_into(&recipe.stage, &visit, &mut chunk, &body.layout, at, timer)?;
+                    at += 1;
+                }
+                Ok(())
+            }));
+            let error = match result {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => error,
+                Err(payload) => Error::panicked(payload),
+            };
+            let (row, index) = (rows.start + at, indices[at]);
+            let visit = self.visit(partial.epoch, partial.position(row), index);
+            if index >= recipe.len {
+                // A sampler that panicked for this row has said so already.
+                if index != u64::MAX || !partial.has_failed(row) {
+                    partial.fail(row, error.with_place(visit.epoch(), visit.position()).with_index(index));
+                }
+            } else if let Err(error) = self.retry_in_place(error, &visit, &mut chunk, &body.layout, at, breaker, timer)
+            {
+                partial.fail(row, self.locate(error, &visit));
+            }
+            at += 1;
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the inside of one loop, kept apart for being rare")]
+    #[cold]
+    fn retry_in_place(
+        &self,
+        error: Error,
+        visit: &Visit,
+        chunk: &mut <A::Columns as Columns>::Chunk<'_>,
+        layout: &A::Layout,
+        at: usize,
+        breaker: &Breaker,
+        timer: &mut Timer,
+    ) -> Result<()> {
+        let recipe = &*self.recipe;
+        let mut first = Some(error);
+        if recipe.retry.num_retries() == 0 || first.as_ref().is_some_and(|error| error.kind() == ErrorKind::Panic) {
+            return first.map_or(Ok(()), Err);
+        }
+        // The first failure is behind us; the loop takes it as the outcome of its first try.
+        self.with_retries(breaker, || match first.take() {
+            Some(error) => Err(error),
+            None => recipe.assemble.load_into(&recipe.stage, visit, chunk, layout, at, timer),
+        })
+    }
+
+    /// Puts a loaded sample in its place, or beside the batch if its layout is another one.
+    fn put(&self, partial: &Partial<P, A>, row: usize, sample: P::Sample) {
+        let assemble = &self.recipe.assemble;
+        let layout = assemble.layout(&sample);
+        let body = partial.body(&self.recipe, || layout.clone());
+        if body.layout == layout {
+            let mut chunk = body.rows.claim(row..row + 1);
+            assemble.write(&mut chunk, &body.layout, 0, sample);
+        } else {
+            lock(&partial.troubles).push(Trouble::Stray(row, sample));
+        }
+    }
+
+    /// Loads one row apart and puts it in its place. Returns the memory it takes.
+    fn load_and_put(
+        &self,
+        partial: &Partial<P, A>,
+        row: usize,
+        index: u64,
+        breaker: &Breaker,
+        timer: &mut Timer,
+    ) -> u64 {
+        let visit = self.visit(partial.epoch, partial.position(row), index);
+        if let Some(error) = self.out_of_range(index) {
+            if index != u64::MAX || !partial.has_failed(row) {
+                partial.fail(row, error.with_place(visit.epoch(), visit.position()).with_index(index));
+            }
+            return 0;
+        }
+        match self.with_retries(breaker, || self.recipe.stage.load(&visit, timer)) {
+            Ok(sample) => {
+                let bytes = self.recipe.assemble.size_bytes(&sample) as u64;
+                self.put(partial, row, sample);
+                bytes
+            }
+            Err(error) => {
+                partial.fail(row, self.locate(error, &visit));
+                0
+            }
+        }
+    }
+}
+
+impl<P: Stage, A: Assemble<P>> Recipe<P, A> {
+    fn new_body(&self, layout: A::Layout, num_rows: usize) -> Body<A::Layout, A::Columns> {
+        let columns = self.assemble.columns(&layout, num_rows, None);
+        Body { layout, rows: Rows::new(columns, num_rows, Ledger::default()) }
+    }
+
+    /// Decides about rows that are not in their places: what could not be loaded has failed, and so has what differs
+    /// in layout from the first sample, in the plan's order, that was loaded. Returns the batch's body and the
+    /// failures by row.
+    fn settle(
+        &self,
+        body: Option<Body<A::Layout, A::Columns>>,
+        troubles: Vec<Trouble<P::Sample>>,
+        num_rows: usize,
+        indices: &[u64],
+    ) -> (Body<A::Layout, A::Columns>, Vec<(usize, Error)>) {
+        let mut in_place = vec![true; if troubles.is_empty() { 0 } else { num_rows }];
+        let (mut failures, mut strays) = (Vec::new(), Vec::new());
+        for trouble in troubles {
+            in_place[trouble.row()] = false;
+            match trouble {
+                Trouble::Failed(row, error) => failures.push((row, error)),
+                Trouble::Stray(row, sample) => strays.push((row, self.assemble.layout(&sample), sample)),
+            }
+        }
+        let mut body = body.unwrap_or_else(|| {
+            let layout = self.fixed_layout.clone().or_else(|| lock(&self.last_layout).clone());
+            self.new_body(layout.unwrap_or_else(|| self.assemble.empty_layout()), num_rows)
+        });
+        strays.sort_by_key(|&(row, ..)| row);
+        if let Some(&(first_stray, ref layout, _)) = strays.first() {
+            let first_in_place = in_place.iter().position(|&in_place| in_place);
+            let differs = |layout: &A::Layout, reference: &A::Layout, first: usize| {
+                let index = indices[first];
+                let message =
+                    format!("layout {layout:?}, expected {reference:?} as of index {index} in the same batch");
+                Error::new(ErrorKind::Shape, message)
+            };
+            if let Some(first) = first_in_place.filter(|&first| first < first_stray) {
+                failures.extend(strays.iter().map(|&(row, ref layout, _)| (row, differs(layout, &body.layout, first))));
+            } else {
+                let reference = layout.clone();
+                let old = std::mem::replace(&mut body, self.new_body(reference.clone(), num_rows));
+                let rows = in_place.iter().enumerate().filter(|(_, in_place)| **in_place).map(|(row, _)| row);
+                failures.extend(rows.map(|row| (row, differs(&old.layout, &reference, first_stray))));
+                for (row, layout, sample) in strays {
+                    if layout == reference {
+                        let mut chunk = body.rows.claim(row..row + 1);
+                        self.assemble.write(&mut chunk, &reference, 0, sample);
+                    } else {
+                        failures.push((row, differs(&layout, &reference, first_stray)));
+                    }
+                }
+            }
+        }
+        failures.sort_by_key(|&(row, _)| row);
+        (body, failures)
+    }
+}
+
+impl<P: Stage, A: Assemble<P>> Partial<P, A> {
+    fn position(&self, row: usize) -> u64 {
+        self.plan.first_position + row as u64 * self.plan.step
+    }
+
+    fn fail(&self, row: usize, error: Error) {
+        lock(&self.troubles).push(Trouble::Failed(row, error));
+    }
+
+    fn has_failed(&self, row: usize) -> bool {
+        lock(&self.troubles).iter().any(|trouble| trouble.row() == row)
+    }
+
+    fn body(&self, recipe: &Recipe<P, A>, layout: impl FnOnce() -> A::Layout) -> &Body<A::Layout, A::Columns> {
+        self.body.get_or_init(|| {
+            let (spare, ledger) = std::mem::take(&mut *lock(&self.spare));
+            let layout = layout();
+            let num_rows = self.plan.num_rows as usize;
+            let columns = recipe.assemble.columns(&layout, num_rows, spare);
+            Body { layout, rows: Rows::new(columns, num_rows, ledger) }
+        })
+    }
+}
+
+impl<P: Stage, A: Assemble<P>> Job for BatchJob<P, A> {
+    type Partial = Partial<P, A>;
+    type Loaded = Loaded<P::Sample>;
+    type Output = Outcome<A::Batch>;
+
+    fn num_rows(&self, seq: u64) -> usize {
+        self.place(seq).1.num_rows as usize
+    }
+
+    fn open(&self, seq: u64) -> Partial<P, A> {
+        let recipe = &*self.recipe;
+        let (epoch, plan) = self.place(seq);
+        let Spare { data, indices, ledgers: [first, second] } = recipe.spares.get();
+        let num_rows = plan.num_rows as usize;
+        let partial = Partial {
+            epoch,
+            plan,
+            indices: Rows::new(Buffer::new(indices, num_rows, 1), num_rows, first),
+            body: OnceLock::new(),
+            spare: Mutex::new((data, second)),
+            troubles: Mutex::new(Vec::new()),
+        };
+        if let Some(layout) = &recipe.fixed_layout {
+            partial.body(recipe, || layout.clone());
+        }
+        partial
+    }
+
+    fn load(&self, _: u64, rows: Range<usize>, partial: &Partial<P, A>, context: Context<'_>) -> u64 {
+        let recipe = &*self.recipe;
+        if let Some(gate) = &recipe.gate {
+            gate.enter();
+        }
+        let mut timer = Timer::new(context.meter.times_stages());
+        let start = timer.source().map(|_| Instant::now());
+        let indices = partial.indices.claim(rows.clone());
+        self.draw(partial, rows.clone(), indices);
+        let body = partial.body.get().filter(|_| recipe.fixed_layout.is_some());
+        let row_bytes = body.and_then(|body| recipe.assemble.row_bytes(&body.layout));
+        let bytes = match body {
+            Some(body) if !context.weigh || row_bytes.is_some() => {
+                self.load_in_place(partial, body, rows.clone(), indices, context.breaker, &mut timer);
+                // The rows of a batch of a fixed layout are allocated together, when it is opened.
+                if rows.start == 0 { row_bytes.unwrap_or(0) as u64 * partial.plan.num_rows } else { 0 }
+            }
+            _ => {
+                let mut bytes = 0;
+                for (row, &index) in rows.zip(&*indices) {
+                    if context.breaker.is_broken() {
+                        break;
+                    }
+                    bytes += self.load_and_put(partial, row, index, context.breaker, &mut timer);
+                }
+                bytes
+            }
+        };
+        if let Some(gate) = &recipe.gate {
+            gate.leave();
+        }
+        if let (Some(start), Some(source)) = (start, timer.source()) {
+            context.meter.record_stages(source, start.elapsed());
+        }
+        bytes
+    }
+
+    fn load_apart(&self, seq: u64, row: usize, context: Context<'_>) -> Loaded<P::Sample> {
+        let recipe = &*self.recipe;
+        if let Some(gate) = &recipe.gate {
+            gate.enter();
+        }
+        let (epoch, plan) = self.place(seq);
+        let position = plan.first_position + row as u64 * plan.step;
+        let mut index = [u64::MAX];
+        let drawn = catch_unwind(AssertUnwindSafe(|| recipe.plan.fill_indices(epoch, position, &mut index)));
+        let [index] = index;
+        let visit = self.visit(epoch, position, index);
+        let sample = match (drawn, self.out_of_range(index)) {
+            (Err(payload), _) => Err(Error::panicked(payload).with_place(epoch, position)),
+            (Ok(()), Some(error)) => Err(error.with_place(epoch, position).with_index(index)),
+            (Ok(()), None) => {
+                let mut timer = Timer::new(context.meter.times_stages());
+                let start = Instant::now();
+                let sample = self.with_retries(context.breaker, || recipe.stage.load(&visit, &mut timer));
+                if let Some(source) = timer.source() {
+                    context.meter.record_stages(source, start.elapsed());
+                }
+                sample.map_err(|error| self.locate(error, &visit))
+            }
+        };
+        Loaded { index, sample }
+    }
+
+    fn timed_out(&self, seq: u64, row: usize, timeout: Duration) -> Loaded<P::Sample> {
+        let (epoch, plan) = self.place(seq);
+        let position = plan.first_position + row as u64 * plan.step;
+        let mut index = [u64::MAX];
+        // It did not panic when the worker asked, or the sample would not have been loaded at all.
+        let drawn = catch_unwind(AssertUnwindSafe(|| self.recipe.plan.fill_indices(epoch, position, &mut index)));
+        let [index] = index;
+        let visit = self.visit(epoch, position, index);
+        let message = format!("the sample was not there after {timeout:?}");
+        let error = Error::new(ErrorKind::Timeout, message);
+        let error = match drawn {
+            Ok(()) if index < self.recipe.len => self.locate(error, &visit),
+            _ => error.with_place(epoch, position),
+        };
+        Loaded { index, sample: Err(error) }
+    }
+
+    fn end_apart(&self) {
+        if let Some(gate) = &self.recipe.gate {
+            gate.leave();
+        }
+    }
+
+    fn place(&self, _: u64, row: usize, partial: &Partial<P, A>, loaded: Loaded<P::Sample>) -> u64 {
+        partial.indices.claim(row..row + 1)[0] = loaded.index;
+        match loaded.sample {
+            Ok(sample) => {
+                let bytes = self.recipe.assemble.size_bytes(&sample) as u64;
+                self.put(partial, row, sample);
+                bytes
+            }
+            Err(error) => {
+                partial.fail(row, error);
+                0
+            }
+        }
+    }
+
+    fn close(&self, _: u64, partial: Partial<P, A>) -> Outcome<A::Batch> {
+        let num_rows = partial.plan.num_rows;
+        let recipe = &*self.recipe;
+        let Partial { epoch, plan, indices, body, spare: _, troubles } = partial;
+        let position = |row: usize| plan.first_position + row as u64 * plan.step;
+        let (indices, first) = indices.into_parts();
+        let mut indices = indices.into_vec();
+        let troubles = troubles.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let place = |row: usize, error: Error| {
+            let error = if error.position().is_some() { error } else { error.with_place(epoch, position(row)) };
+            if error.index().is_some() || indices[row] == u64::MAX { error } else { error.with_index(indices[row]) }
+        };
+
+        let (body, failures) = recipe.settle(body.into_inner(), troubles, plan.num_rows as usize, &indices);
+        if recipe.fixed_layout.is_none() && num_rows > 0 {
+            *lock(&recipe.last_layout) = Some(body.layout.clone());
+        }
+        let mut skipped = Vec::new();
+        if let OnFailure::Stop = recipe.on_failure {
+            if let Some((row, error)) = failures.into_iter().next() {
+                return Outcome { batch: Err(place(row, error)), skipped, num_rows };
+            }
+        } else {
+            skipped.extend(failures.into_iter().map(|(row, error)| Skipped {
+                position: position(row),
+                index: indices[row],
+                error: Arc::new(place(row, error)),
+            }));
+        }
+
+        let keep = (!skipped.is_empty()).then(|| {
+            let mut keep = vec![true; plan.num_rows as usize];
+            for skipped in &skipped {
+                keep[((skipped.position - plan.first_position) / plan.step) as usize] = false;
+            }
+            keep
+        });
+        if num_rows > 0 && skipped.len() as u64 == num_rows {
+            return Outcome { batch: Ok(None), skipped, num_rows };
+        }
+        let Body { layout, rows } = body;
+        let (columns, second) = rows.into_parts();
+        let collated = catch_unwind(AssertUnwindSafe(|| {
+            recipe.assemble.finish(columns, &layout, plan.num_rows as usize, keep.as_deref())
+        }));
+        let data = match collated.unwrap_or_else(|payload| Err(Error::panicked(payload))) {
+            Ok(data) => data,
+            Err(error) => {
+                // Collation has no row of its own: the error bears the place of the batch's first sample, and if
+                // failures are skipped all of its samples are.
+                let error = error.with_place(epoch, plan.first_position);
+                let error = match indices.first() {
+                    Some(&index) => error.with_index(index),
+                    None => error,
+                };
+                if let OnFailure::Stop = recipe.on_failure {
+                    return Outcome { batch: Err(error), skipped, num_rows };
+                }
+                let error = Arc::new(error);
+                let rows = (0..plan.num_rows as usize).filter(|&row| keep.as_ref().is_none_or(|keep| keep[row]));
+                skipped.extend(rows.map(|row| Skipped {
+                    position: position(row),
+                    index: indices[row],
+                    error: Arc::clone(&error),
+                }));
+                skipped.sort_by_key(|skipped| skipped.position);
+                return Outcome { batch: Ok(None), skipped, num_rows };
+            }
+        };
+        let padded_from = plan.num_rows - plan.num_padded;
+        let num_padded = match &keep {
+            None => plan.num_padded as usize,
+            Some(keep) => keep[padded_from as usize..].iter().filter(|&&keep| keep).count(),
+        };
+        if let Some(keep) = &keep {
+            let mut row = 0;
+            indices.retain(|_| {
+                row += 1;
+                keep[row - 1]
+            });
+        }
+        let origin = Origin { epoch, number: plan.number, indices, num_padded };
+        let batch = Batch::new(data, origin, [first, second], Arc::clone(&recipe.spares));
+        Outcome { batch: Ok(Some(batch)), skipped, num_rows }
+    }
+
+    fn size_bytes(&self, seq: u64, row: usize) -> Option<u64> {
+        let recipe = &*self.recipe;
+        let (epoch, plan) = self.place(seq);
+        if let Some(row_bytes) = recipe.fixed_layout.as_ref().and_then(|layout| recipe.assemble.row_bytes(layout)) {
+            return Some(if row == 0 { row_bytes as u64 * plan.num_rows } else { 0 });
+        }
+        let mut index = [0];
+        let position = plan.first_position + row as u64 * plan.step;
+        let size = catch_unwind(AssertUnwindSafe(|| {
+            recipe.plan.fill_indices(epoch, position, &mut index);
+            recipe.stage.size_bytes(index[0] as usize)
+        }));
+        size.ok().flatten().map(|bytes| bytes as u64)
+    }
+}

@@ -1,0 +1,549 @@
+//! The loader: joins the plan, the stages, the assembly and the workers.
+
+use std::fmt;
+use std::ops::{Bound, RangeBounds};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::batch::Spares;
+use crate::batch::assemble::{Assemble, Collated, Stacked};
+use crate::epoch::{Epoch, Epochs};
+use crate::error::{BoxError, Error, Result};
+use crate::failure::{OnFailure, Receipt, Retry};
+use crate::job::{BatchJob, Course, Gate, Outcome, Recipe};
+use crate::plan::{PartOfEpoch, Plan, State, Tail, World};
+use crate::report::{Meters, Report};
+use crate::rng::VisitRng;
+use crate::sampler::{InOrder, Sampler, Shuffle};
+use crate::sequence::Sequence;
+use crate::stage::{Augment, Map, Root, Stage, TryMap};
+use crate::workers::pace::Pace;
+use crate::workers::pool::Pool;
+use crate::workers::run::{Feed, Run, Settings};
+
+/// The most that may be in flight at once: the bound on memory, and what keeps workers from running ahead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Window {
+    /// Twice the number of workers, at least 4 batches; widened while that helps, up to 64 batches.
+    Auto,
+    /// This many batches, at least 1.
+    Batches(usize),
+    /// This many bytes of samples, queued, in work and parked together; or the batch that is due, where that alone is
+    /// larger. Exact for samples of a fixed layout and for sequences that know
+    /// [`size_bytes`](Sequence::size_bytes); where a size is only known after loading, the largest seen so far stands
+    /// for it, and the bound is exceeded by at most one sample a worker. At most 1,024 batches are in flight. Samples
+    /// are claimed one at a time then, which costs some speed when they are tiny.
+    Bytes(u64),
+}
+
+/// The largest window in batches.
+const MAX_WINDOW: usize = 1 << 16;
+const MAX_AUTO_WINDOW: usize = 64;
+const MAX_BYTES_WINDOW: usize = 1024;
+
+/// Describes a loader. Made by [`Loader::builder`].
+#[derive(Debug)]
+pub struct LoaderBuilder<P, A = Stacked> {
+    stage: P,
+    assemble: A,
+    len: usize,
+    options: Options,
+}
+
+struct Options {
+    sampler: Option<Box<dyn Sampler>>,
+    shuffle: Option<u64>,
+    seed: Option<u64>,
+    // `None` stands for ready batches: one for each rank.
+    batch_size: Option<u64>,
+    tail: Tail,
+    world: World,
+    num_workers: Option<usize>,
+    window: Window,
+    timeout: Option<Duration>,
+    on_failure: OnFailure,
+    retry: Retry,
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("sampler", &self.sampler.as_ref().map(|sampler| sampler.describe()))
+            .field("shuffle", &self.shuffle)
+            .field("seed", &self.seed)
+            .field("batch_size", &self.batch_size)
+            .field("tail", &self.tail)
+            .field("world", &self.world)
+            .field("num_workers", &self.num_workers)
+            .field("window", &self.window)
+            .field("timeout", &self.timeout)
+            .field("on_failure", &self.on_failure)
+            .field("retry", &self.retry)
+            .finish()
+    }
+}
+
+/// Feeds a training loop: every sample of a sequence exactly once per epoch, loaded by a pool of workers, delivered in
+/// order, the same for any number of workers.
+///
+/// The workers live as long as the loader and what it handed out. Dropping the last of these returns when the running
+/// `get` calls have (see [`timeout`](LoaderBuilder::timeout) for those that never do).
+///
+/// # Examples
+///
+/// ```
+/// use procession::Loader;
+///
+/// let loader = Loader::builder((0..10_u32).collect::<Vec<_>>())
+///     .map(|number| number * number)
+///     .batch_size(4)
+///     .shuffle(7)
+///     .workers(2)
+///     .build()?;
+/// for epoch in loader.epochs(0..2) {
+///     let mut sum = 0;
+///     for batch in epoch {
+///         sum += batch?.sum();
+///     }
+///     assert_eq!(sum, (0..10).map(|number| number * number).sum());
+/// }
+/// # Ok::<(), procession::Error>(())
+/// ```
+pub struct Loader<B> {
+    engine: Arc<Engine<B>>,
+}
+
+impl<B> Clone for Loader<B> {
+    /// Another handle on the same loader and its workers.
+    fn clone(&self) -> Self {
+        Self { engine: Arc::clone(&self.engine) }
+    }
+}
+
+impl<B> fmt::Debug for Loader<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loader")
+            .field("plan", &self.engine.plan)
+            .field("num_workers", &self.engine.settings.num_workers)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a loader's handles share. It names the batch's type only; the types of the stages are behind `Kitchen`.
+pub(crate) struct Engine<B> {
+    kitchen: Box<dyn Kitchen<B>>,
+    pub(crate) plan: Plan,
+    pub(crate) on_failure: OnFailure,
+    pub(crate) settings: Settings,
+    pub(crate) meters: Arc<Meters>,
+    pace: Arc<Pace>,
+    pub(crate) last_receipt: Mutex<Option<Receipt>>,
+    // Last: runs are cancelled by the handles that hold them, before the pool waits for its threads.
+    pub(crate) pool: Pool,
+}
+
+/// Starts runs of a recipe.
+pub(crate) trait Kitchen<B>: Send + Sync {
+    fn start(&self, course: Course, end: u64, engine: &Engine<B>) -> Arc<dyn Feed<Outcome<B>>>;
+    fn barrier(&self) -> bool;
+    fn on_epoch_start(&self, epoch: u64) -> Result<()>;
+}
+
+impl<P: Stage, A: Assemble<P>> Kitchen<A::Batch> for Arc<Recipe<P, A>> {
+    fn start(&self, course: Course, end: u64, engine: &Engine<A::Batch>) -> Arc<dyn Feed<Outcome<A::Batch>>> {
+        let job = BatchJob { recipe: Arc::clone(self), course };
+        let (pace, bell) = (Arc::clone(&engine.pace), Arc::clone(engine.pool.bell()));
+        Arc::new(Run::new(job, end, engine.settings.clone(), pace, bell))
+    }
+
+    fn barrier(&self) -> bool {
+        self.gate.is_some()
+    }
+
+    fn on_epoch_start(&self, epoch: u64) -> Result<()> {
+        let hook = || self.stage.source().on_epoch_start(epoch);
+        match &self.gate {
+            Some(gate) => gate.run_alone(hook),
+            None => hook(),
+        }
+    }
+}
+
+impl<B: Send + 'static> Engine<B> {
+    pub(crate) fn barrier(&self) -> bool {
+        self.kitchen.barrier()
+    }
+
+    pub(crate) fn on_epoch_start(&self, epoch: u64) -> Result<()> {
+        self.kitchen.on_epoch_start(epoch)
+    }
+
+    /// Starts a run over a part of an epoch and the `more` epochs after it; for ever if that is `None`.
+    pub(crate) fn start(&self, first: PartOfEpoch, more: Option<u64>) -> Arc<dyn Feed<Outcome<B>>> {
+        let batches_per_epoch = self.plan.num_batches();
+        let course = Course { first, batches_per_epoch };
+        let later = more.map_or(u64::MAX, |more| more.saturating_mul(batches_per_epoch));
+        let later = if batches_per_epoch == 0 { 0 } else { later };
+        let run = self.kitchen.start(course, first.num_batches.saturating_add(later), self);
+        self.pool.add(Arc::clone(&run) as _);
+        run
+    }
+}
+
+impl Loader<()> {
+    /// Begins the description of a loader for a sequence.
+    pub fn builder<S: Sequence + 'static>(sequence: S) -> LoaderBuilder<Root<S>> {
+        LoaderBuilder {
+            len: sequence.len(),
+            stage: Root(sequence),
+            assemble: Stacked,
+            options: Options {
+                sampler: None,
+                shuffle: None,
+                seed: None,
+                batch_size: Some(32),
+                tail: Tail::Keep,
+                world: World::default(),
+                num_workers: None,
+                window: Window::Auto,
+                timeout: None,
+                on_failure: OnFailure::Stop,
+                retry: Retry::default(),
+            },
+        }
+    }
+}
+
+impl<B: Send + 'static> Loader<B> {
+    /// The epochs of a range, one after the other; `0..` goes on for ever. The first batches of an epoch load while
+    /// the last ones of the epoch before are consumed. Leaving an epoch early discards what was loaded ahead, and the
+    /// next one starts clean.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use procession::Loader;
+    ///
+    /// let loader = Loader::builder(vec![1_u8, 2, 3]).batch_size(2).build()?;
+    /// let numbers: Vec<_> = loader.epochs(5..7).map(|epoch| epoch.number()).collect();
+    /// assert_eq!(numbers, [5, 6]);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn epochs(&self, range: impl RangeBounds<u64>) -> Epochs<B> {
+        let start = match range.start_bound() {
+            Bound::Included(&start) => start,
+            Bound::Excluded(&start) => start.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(&end) => end.checked_add(1),
+            Bound::Excluded(&end) => Some(end),
+            Bound::Unbounded => None,
+        };
+        Epochs::new(Arc::clone(&self.engine), start, end)
+    }
+
+    /// One epoch.
+    pub fn epoch(&self, epoch: u64) -> Epoch<B> {
+        self.epochs(epoch..=epoch).next().expect("a range of one epoch has one")
+    }
+
+    /// The order as a pure function.
+    pub fn plan(&self) -> &Plan {
+        &self.engine.plan
+    }
+
+    /// The state before the first batch of an epoch.
+    pub fn state(&self, epoch: u64) -> State {
+        let plan = &self.engine.plan;
+        plan.state(&plan.part_of_epoch(epoch, 0, 0), 0)
+    }
+
+    /// The number of batches in an epoch.
+    pub fn num_batches(&self) -> u64 {
+        self.engine.plan.num_batches()
+    }
+
+    /// The number of workers.
+    pub fn num_workers(&self) -> usize {
+        self.engine.settings.num_workers
+    }
+
+    /// Where the time went since the loader was built.
+    pub fn report(&self) -> Report {
+        self.engine.meters.report(self.engine.settings.num_workers)
+    }
+
+    /// The account of the epoch that ended last, completely or not.
+    pub fn last_receipt(&self) -> Option<Receipt> {
+        self.engine.last_receipt.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl<P: Stage> LoaderBuilder<P, Stacked> {
+    /// Applies a function to every sample, on the workers. It must be pure; what is random goes to
+    /// [`augment`](Self::augment), and what can fail to [`try_map`](Self::try_map).
+    pub fn map<T: Send + 'static>(
+        self,
+        f: impl Fn(P::Sample) -> T + Send + Sync + 'static,
+    ) -> LoaderBuilder<impl Stage<Sample = T>, Stacked> {
+        self.stage(|stage| Map(stage, f))
+    }
+
+    /// Applies a function that may fail to every sample, on the workers. Its error becomes the cause of the sample's.
+    pub fn try_map<T: Send + 'static, E: Into<BoxError> + 'static>(
+        self,
+        f: impl Fn(P::Sample) -> Result<T, E> + Send + Sync + 'static,
+    ) -> LoaderBuilder<impl Stage<Sample = T>, Stacked> {
+        self.stage(|stage| TryMap(stage, f))
+    }
+
+    /// Applies a function of a sample and of the visit's random stream, on the workers. The stream follows from seed,
+    /// epoch, position and the number of this augmentation alone: the same for any number of workers, and after a
+    /// resume.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use procession::Loader;
+    ///
+    /// let numbers = |workers| {
+    ///     let loader = Loader::builder(vec![0.0_f32; 8])
+    ///         .augment(|zero, rng| zero + rng.uniform_f32())
+    ///         .batch_size(8)
+    ///         .workers(workers)
+    ///         .build()?;
+    ///     loader.epoch(0).next().unwrap()
+    /// };
+    /// assert_eq!(*numbers(0)?, *numbers(4)?);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn augment<T: Send + 'static>(
+        self,
+        f: impl Fn(P::Sample, &mut VisitRng) -> T + Send + Sync + 'static,
+    ) -> LoaderBuilder<impl Stage<Sample = T>, Stacked> {
+        self.stage(|stage| Augment(stage, f))
+    }
+
+    /// Makes batches by a function of the samples instead of stacking them: for padding, ragged batches, or types of
+    /// one's own. It runs on the workers. Where a rank has no part in the last batch, the samples are none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use procession::Loader;
+    ///
+    /// let words = ["a", "few", "words"].map(str::to_owned).to_vec();
+    /// let loader = Loader::builder(words).collate(|words| Ok(words.join(" "))).batch_size(3).build()?;
+    /// assert_eq!(*loader.epoch(0).next().unwrap()?, "a few words");
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn collate<B, F>(self, f: F) -> LoaderBuilder<P, Collated<F, P::Sample, B>>
+    where
+        F: Fn(Vec<P::Sample>) -> Result<B> + Send + Sync + 'static,
+        B: Send + 'static,
+    {
+        LoaderBuilder { stage: self.stage, assemble: Collated::new(f), len: self.len, options: self.options }
+    }
+
+    /// Takes the sequence's samples for ready batches, as Keras's `Sequence` yields them: an index is a batch, and
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use procession::{Loader, source::from_fn};
+    ///
+    /// let batches = from_fn(3, |index| vec![index; 2]);
+    /// let loader = Loader::builder(batches).ready_batches().build()?;
+    /// let all: Vec<_> = loader.epoch(0).map(|batch| batch.map(|batch| batch.into_inner())).collect::<Result<_, _>>()?;
+    /// assert_eq!(all, [[0, 0], [1, 1], [2, 2]]);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    #[allow(clippy::type_complexity, reason = "the type is what it says")]
+    pub fn ready_batches(
+        self,
+    ) -> LoaderBuilder<P, Collated<fn(Vec<P::Sample>) -> Result<P::Sample>, P::Sample, P::Sample>> {
+        let mut options = self.options;
+        options.batch_size = None;
+        let only: fn(Vec<P::Sample>) -> Result<P::Sample> =
+            |mut samples| samples.pop().ok_or_else(|| Error::argument("a rank without a ready batch"));
+        LoaderBuilder { stage: self.stage, assemble: Collated::new(only), len: self.len, options }
+    }
+
+    fn stage<Q: Stage>(self, f: impl FnOnce(P) -> Q) -> LoaderBuilder<Q, Stacked> {
+        LoaderBuilder { stage: f(self.stage), assemble: self.assemble, len: self.len, options: self.options }
+    }
+}
+
+impl<P, F, S, B> LoaderBuilder<P, Collated<F, S, B>> {
+    /// Tells the memory that a sample takes, in bytes, for a window in bytes ([`Window::Bytes`]). By default it is the
+    /// size of the type, without what it points to.
+    pub fn measure(mut self, f: fn(&S) -> usize) -> Self {
+        self.assemble = self.assemble.measured(f);
+        self
+    }
+}
+
+impl<P, A> LoaderBuilder<P, A> {
+    /// Sets the number of samples in a batch, over all ranks together: 1 to 2^24. 32 by default.
+    pub fn batch_size(mut self, batch_size: usize) -> Self {
+        self.options.batch_size = Some(batch_size as u64);
+        self
+    }
+
+    /// Shuffles the whole sequence afresh every epoch, by a seed that is also that of the random streams unless
+    /// [`seed`](Self::seed) sets another. In order by default.
+    pub fn shuffle(mut self, seed: u64) -> Self {
+        (self.options.shuffle, self.options.sampler) = (Some(seed), None);
+        self
+    }
+
+    /// Sets the sampler: the order of indices, in every epoch. Takes the place of [`shuffle`](Self::shuffle).
+    pub fn sampler(mut self, sampler: impl Sampler + 'static) -> Self {
+        self.options.sampler = Some(Box::new(sampler));
+        self
+    }
+
+    /// Sets the seed of the visits' random streams. By default that of [`shuffle`](Self::shuffle), or else 0.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.options.seed = Some(seed);
+        self
+    }
+
+    /// Sets what happens to the last, smaller batch. It is kept by default.
+    pub fn tail(mut self, tail: Tail) -> Self {
+        self.options.tail = tail;
+        self
+    }
+
+    /// Sets which of how many processes this is. A single one by default.
+    pub fn world(mut self, world: World) -> Self {
+        self.options.world = world;
+        self
+    }
+
+    /// Sets the number of workers. By default one for each processor that this process may use. With 0 samples are
+    /// loaded in the thread that asks for batches, when it asks: the same output, for debugging.
+    pub fn workers(mut self, num_workers: usize) -> Self {
+        self.options.num_workers = Some(num_workers);
+        self
+    }
+
+    /// Sets how much may be in flight at once. [`Window::Auto`] by default.
+    pub fn window(mut self, window: Window) -> Self {
+        self.options.window = window;
+        self
+    }
+
+    /// Sets how long a sample may take, retries included. One that takes longer is an error of kind
+    /// [`Timeout`](crate::ErrorKind::Timeout) at its place in the order, and another worker takes over. The stuck
+    /// thread ends when its `get` returns; dropping the loader does not wait for it. Without a time-out (the default)
+    /// a sample that never returns holds up its epoch and the loader's drop for ever.
+    ///
+    /// Samples are then loaded one at a time and put in their rows afterwards, which costs an allocation each where
+    /// they are arrays. Has no effect without workers, so that one can look at a sample in a debugger.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.options.timeout = Some(timeout);
+        self
+    }
+
+    /// Sets what happens when a sample cannot be loaded. The epoch stops by default.
+    pub fn on_failure(mut self, on_failure: OnFailure) -> Self {
+        self.options.on_failure = on_failure;
+        self
+    }
+
+    /// Sets how often and when a sample that gave an error is tried again, before it counts as failed. Never by
+    /// default.
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.options.retry = retry;
+        self
+    }
+}
+
+impl<P: Stage, A: Assemble<P>> LoaderBuilder<P, A> {
+    /// Starts the workers.
+    ///
+    /// # Errors
+    ///
+    /// If an option has a value that it must not have, the sampler gives indices that the sequence does not have, or
+    /// the system has no thread to give.
+    pub fn build(self) -> Result<Loader<A::Batch>> {
+        let Self { stage, assemble, len, options } = self;
+        let len = len as u64;
+        let sampler: Arc<dyn Sampler> = match (options.sampler, options.shuffle) {
+            (Some(sampler), _) => Arc::from(sampler),
+            (None, Some(seed)) => Arc::new(Shuffle::new(len, seed)),
+            (None, None) => Arc::new(InOrder::new(len)),
+        };
+        if sampler.bound() > len {
+            let (sampler, bound) = (sampler.describe(), sampler.bound());
+            let message = format!("the sampler {sampler} gives indices up to {}, expected below {len}", bound - 1);
+            return Err(Error::argument(message));
+        }
+        let ranks = u64::from(options.world.size());
+        if options.batch_size.is_none() && options.tail == Tail::Keep && !sampler.len().is_multiple_of(ranks) {
+            let message = format!(
+                "{} ready batches cannot be shared evenly by {ranks} ranks, expected the tail to be dropped or padded",
+                sampler.len()
+            );
+            return Err(Error::argument(message));
+        }
+        let plan = Plan::from_shared(sampler, options.batch_size.unwrap_or(ranks))?
+            .tail(options.tail)
+            .world(options.world)
+            .seed(options.seed.or(options.shuffle).unwrap_or(0));
+        if let OnFailure::Skip(budget) = &options.on_failure {
+            budget.check()?;
+        }
+        if options.timeout == Some(Duration::ZERO) {
+            return Err(Error::argument("a time-out of zero, expected a longer one"));
+        }
+        let num_workers = options.num_workers.unwrap_or_else(num_cpus::get);
+        let (window, max_window, window_bytes) = match options.window {
+            Window::Auto => {
+                let window = (2 * num_workers).max(4);
+                (window, window.max(MAX_AUTO_WINDOW), None)
+            }
+            Window::Batches(0) => return Err(Error::argument("a window of 0 batches, expected at least 1")),
+            Window::Batches(batches) if batches > MAX_WINDOW => {
+                return Err(Error::argument(format!("a window of {batches} batches, expected at most {MAX_WINDOW}")));
+            }
+            Window::Batches(batches) => (batches, batches, None),
+            Window::Bytes(bytes) => (MAX_BYTES_WINDOW, MAX_BYTES_WINDOW, Some(bytes)),
+        };
+        let settings = Settings { window, max_window, window_bytes, timeout: options.timeout, num_workers };
+        // Memory of dropped batches that the next ones can use: as many as can be under way at once, but where bytes
+        // are bounded hardly any, as what waits here is not counted.
+        let num_spares = if window_bytes.is_some() { 1 } else { max_window + 2 };
+        let gate = stage.source().barrier().then(Gate::new);
+        let fixed_layout = assemble.fixed_layout(&stage);
+        let recipe = Arc::new(Recipe {
+            stage,
+            assemble,
+            plan: plan.clone(),
+            len,
+            on_failure: options.on_failure,
+            retry: options.retry,
+            spares: Arc::new(Spares::new(num_spares)),
+            fixed_layout,
+            last_layout: crate::sync::Mutex::new(None),
+            gate,
+        });
+        let meters = Arc::new(Meters::new());
+        let pool = Pool::start(num_workers, options.timeout, Arc::clone(&meters))?;
+        Ok(Loader {
+            engine: Arc::new(Engine {
+                kitchen: Box::new(recipe),
+                plan,
+                on_failure: options.on_failure,
+                settings,
+                meters,
+                pace: Arc::new(Pace::new()),
+                last_receipt: Mutex::new(None),
+                pool,
+            }),
+        })
+    }
+}

@@ -1,0 +1,264 @@
+//! Where the time goes: who was busy, who waited for input, who waited for room, and one plain verdict.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_utils::CachePadded;
+
+/// One thread's account. Only that thread writes to it, so plain loads and stores add up; all are relaxed, as each
+/// number is read by itself.
+#[derive(Debug, Default)]
+pub(crate) struct Meter(CachePadded<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    tasks: AtomicU64,
+    samples: AtomicU64,
+    load_ns: AtomicU64,
+    // Of the tasks whose stages were timed: the time in the source, and in all.
+    timed_source_ns: AtomicU64,
+    timed_ns: AtomicU64,
+    close_ns: AtomicU64,
+    full_ns: AtomicU64,
+    over_ns: AtomicU64,
+    batches: AtomicU64,
+    waits: AtomicU64,
+    wait_ns: AtomicU64,
+}
+
+fn add(counter: &AtomicU64, amount: u64) -> u64 {
+    let sum = counter.load(Ordering::Relaxed).wrapping_add(amount);
+    counter.store(sum, Ordering::Relaxed);
+    sum
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Every how many tasks the time inside the source is taken, when samples are so cheap that the clock would show.
+const TIMED_TASKS: u64 = 64;
+/// From which cost of a sample on it is always taken.
+const ALWAYS_TIMED_NS: u64 = 5_000;
+
+impl Meter {
+    pub(crate) fn record_load(&self, samples: u64, took: Duration) {
+        add(&self.0.tasks, 1);
+        add(&self.0.samples, samples);
+        add(&self.0.load_ns, nanos(took));
+    }
+
+    /// Whether the next task's stages are to be timed.
+    pub(crate) fn times_stages(&self) -> bool {
+        let tasks = self.0.tasks.load(Ordering::Relaxed);
+        let samples = self.0.samples.load(Ordering::Relaxed).max(1);
+        tasks.is_multiple_of(TIMED_TASKS) || self.0.load_ns.load(Ordering::Relaxed) / samples > ALWAYS_TIMED_NS
+    }
+
+    pub(crate) fn record_stages(&self, source: Duration, all: Duration) {
+        add(&self.0.timed_source_ns, nanos(source));
+        add(&self.0.timed_ns, nanos(all));
+    }
+
+    pub(crate) fn record_close(&self, took: Duration) {
+        add(&self.0.close_ns, nanos(took));
+    }
+
+    pub(crate) fn record_full(&self, took: Duration) {
+        add(&self.0.full_ns, nanos(took));
+    }
+
+    pub(crate) fn record_over(&self, took: Duration) {
+        add(&self.0.over_ns, nanos(took));
+    }
+
+    pub(crate) fn record_wait(&self, took: Duration) {
+        add(&self.0.waits, 1);
+        add(&self.0.wait_ns, nanos(took));
+    }
+
+    pub(crate) fn record_batch(&self) {
+        add(&self.0.batches, 1);
+    }
+}
+
+/// The accounts of a loader's threads.
+#[derive(Debug)]
+pub(crate) struct Meters {
+    started: Instant,
+    workers: Mutex<Vec<Arc<Meter>>>,
+    consumers: Mutex<Vec<Arc<Meter>>>,
+}
+
+impl Meters {
+    pub(crate) fn new() -> Self {
+        Self { started: Instant::now(), workers: Mutex::default(), consumers: Mutex::default() }
+    }
+
+    pub(crate) fn add_worker(&self) -> Arc<Meter> {
+        Self::add(&self.workers)
+    }
+
+    pub(crate) fn add_consumer(&self) -> Arc<Meter> {
+        Self::add(&self.consumers)
+    }
+
+    fn add(meters: &Mutex<Vec<Arc<Meter>>>) -> Arc<Meter> {
+        let mut meters = meters.lock().unwrap_or_else(PoisonError::into_inner);
+        // A meter that only this list holds belongs to a thread that is gone; its account goes on, so that the list
+        // does not grow with the number of epochs.
+        if let Some(meter) = meters.iter().find(|meter| Arc::strong_count(meter) == 1) {
+            return Arc::clone(meter);
+        }
+        let meter = Arc::new(Meter::default());
+        meters.push(Arc::clone(&meter));
+        meter
+    }
+
+    pub(crate) fn report(&self, num_workers: usize) -> Report {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let consumers = self.consumers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let sum = |meters: &[Arc<Meter>], field: fn(&Counts) -> &AtomicU64| {
+            meters.iter().map(|meter| field(&meter.0).load(Ordering::Relaxed)).sum::<u64>()
+        };
+        // The consumer loads too when it has nothing better to do.
+        let all: Vec<_> = workers.iter().chain(&consumers).cloned().collect();
+        let load = sum(&all, |counts| &counts.load_ns);
+        let (source, timed) = (sum(&all, |counts| &counts.timed_source_ns), sum(&all, |counts| &counts.timed_ns));
+        let source = if timed == 0 { load } else { (load as f64 * (source as f64 / timed as f64)) as u64 };
+        Report {
+            elapsed: self.started.elapsed(),
+            num_workers,
+            num_samples: sum(&all, |counts| &counts.samples),
+            num_tasks: sum(&all, |counts| &counts.tasks),
+            num_batches: sum(&consumers, |counts| &counts.batches),
+            source_busy: Duration::from_nanos(source.min(load)),
+            transform_busy: Duration::from_nanos(load - source.min(load)),
+            collate_busy: Duration::from_nanos(sum(&all, |counts| &counts.close_ns)),
+            workers_waited_for_room: Duration::from_nanos(sum(&workers, |counts| &counts.full_ns)),
+            workers_had_no_work: Duration::from_nanos(sum(&workers, |counts| &counts.over_ns)),
+            consumer_waited: Duration::from_nanos(sum(&consumers, |counts| &counts.wait_ns)),
+            num_waits: sum(&consumers, |counts| &counts.waits),
+            peak_bytes: None,
+        }
+    }
+}
+
+/// What holds the others up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "lowercase"))]
+#[non_exhaustive]
+pub enum Bottleneck {
+    /// The code that takes the batches: the loader is fast enough.
+    Consumer,
+    /// What the workers do with samples after the source gave them: transforms and collation.
+    Workers,
+    /// The sequence's `get`.
+    Source,
+}
+
+impl fmt::Display for Bottleneck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Consumer => "the consumer is the bottleneck: batches are ready when it asks",
+            Self::Workers => "the workers are the bottleneck: most of their time goes to transforms and collation",
+            Self::Source => "the source is the bottleneck: most of the workers' time goes to its `get`",
+        })
+    }
+}
+
+/// Where a loader's time went since it was built.
+///
+/// Times of the workers are sums over all of them. The time inside the source is taken of every task when samples
+/// cost more than a few microseconds, and of one in 64 otherwise.
+#[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Report {
+    /// The time since the loader was built.
+    pub elapsed: Duration,
+    /// The number of workers.
+    pub num_workers: usize,
+    /// How many samples were loaded.
+    pub num_samples: u64,
+    /// How many tasks they were loaded in.
+    pub num_tasks: u64,
+    /// How many batches the consumer took.
+    pub num_batches: u64,
+    /// Busy in the sequence's `get`.
+    pub source_busy: Duration,
+    /// Busy in transforms, and writing rows.
+    pub transform_busy: Duration,
+    /// Busy making batches of their rows.
+    pub collate_busy: Duration,
+    /// Workers asleep because the window was full: they waited for the consumer.
+    pub workers_waited_for_room: Duration,
+    /// Workers asleep because every batch was claimed, or no epoch was running.
+    pub workers_had_no_work: Duration,
+    /// The consumer waited for a batch, or loaded samples itself for want of one.
+    pub consumer_waited: Duration,
+    /// How often it had to.
+    pub num_waits: u64,
+    /// The most bytes that were queued, in work and parked at once in the last run, if the window is in bytes.
+    pub peak_bytes: Option<u64>,
+}
+
+impl Report {
+    /// What holds the others up, if anything was loaded.
+    pub fn bottleneck(&self) -> Option<Bottleneck> {
+        if self.num_batches == 0 {
+            return None;
+        }
+        let work = self.source_busy + self.transform_busy + self.collate_busy;
+        // A consumer that waits less than a twentieth of the time the loader worked per worker is not held up.
+        let busy = work.as_secs_f64() / self.num_workers.max(1) as f64;
+        Some(
+            if self.consumer_waited.as_secs_f64() < 0.05 * busy
+                || self.consumer_waited < self.workers_waited_for_room / 4
+            {
+                Bottleneck::Consumer
+            } else if self.source_busy > self.transform_busy + self.collate_busy {
+                Bottleneck::Source
+            } else {
+                Bottleneck::Workers
+            },
+        )
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let part = |duration: Duration| duration.as_secs_f64();
+        writeln!(
+            f,
+            "{} batches, {} samples in {} tasks, {} workers, {:.3} s",
+            self.num_batches,
+            self.num_samples,
+            self.num_tasks,
+            self.num_workers,
+            part(self.elapsed)
+        )?;
+        writeln!(
+            f,
+            "busy: source {:.3} s, transforms {:.3} s, collation {:.3} s",
+            part(self.source_busy),
+            part(self.transform_busy),
+            part(self.collate_busy)
+        )?;
+        writeln!(
+            f,
+            "idle: workers waiting for room {:.3} s, without work {:.3} s; consumer waiting for batches {:.3} s ({} times)",
+            part(self.workers_waited_for_room),
+            part(self.workers_had_no_work),
+            part(self.consumer_waited),
+            self.num_waits
+        )?;
+        match self.bottleneck() {
+            Some(bottleneck) => write!(f, "{bottleneck}"),
+            None => f.write_str("nothing was loaded yet"),
+        }
+    }
+}

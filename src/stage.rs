@@ -1,0 +1,204 @@
+//! What happens to a sample on the workers: the source, and the transforms behind it, as one chain of types.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::batch::stack::{Row, Stack};
+use crate::error::{BoxError, Error, Result};
+use crate::rng::{Visit, VisitRng};
+use crate::sequence::Sequence;
+
+/// Takes the time inside the source, when asked to.
+#[derive(Debug)]
+pub struct Timer {
+    on: bool,
+    source: Duration,
+}
+
+impl Timer {
+    pub(crate) fn new(on: bool) -> Self {
+        Self { on, source: Duration::ZERO }
+    }
+
+    pub(crate) fn source(&self) -> Option<Duration> {
+        self.on.then_some(self.source)
+    }
+
+    #[inline]
+    fn time<T>(&mut self, source: impl FnOnce() -> T) -> T {
+        if !self.on {
+            return source();
+        }
+        let start = Instant::now();
+        let result = source();
+        self.source += start.elapsed();
+        result
+    }
+}
+
+/// A source with the transforms behind it. Not to be implemented outside this crate.
+pub trait Stage: Send + Sync + 'static {
+    /// What comes out.
+    type Sample: Send + 'static;
+
+    /// What the source says of itself.
+    fn source(&self) -> &dyn Source;
+    /// How many stages so far draw random numbers; each has a stream of its own.
+    fn num_streams(&self) -> u64;
+    /// Loads a sample.
+    fn load(&self, visit: &Visit, timer: &mut Timer) -> Result<Self::Sample>;
+    /// The layout that all samples share, if it is known without loading one.
+    fn layout(&self) -> Option<<Self::Sample as Stack>::Layout>
+    where
+        Self::Sample: Stack,
+    {
+        None
+    }
+    /// Writes a sample to its row. Called only if `layout` is known.
+    fn load_into(&self, visit: &Visit, row: Row<'_, Self::Sample>, timer: &mut Timer) -> Result<()>
+    where
+        Self::Sample: Stack,
+    {
+        self.load(visit, timer)?.write(row);
+        Ok(())
+    }
+    /// The memory that a sample takes, in bytes, if it is known without loading it.
+    fn size_bytes(&self, index: usize) -> Option<usize> {
+        let _ = index;
+        None
+    }
+}
+
+/// What a sequence says of itself, whatever its samples are.
+pub trait Source {
+    /// See [`Sequence::file`].
+    fn file(&self, index: usize) -> Option<PathBuf>;
+    /// See [`Sequence::barrier`].
+    fn barrier(&self) -> bool;
+    /// See [`Sequence::on_epoch_start`].
+    fn on_epoch_start(&self, epoch: u64) -> Result<()>;
+}
+
+/// The first stage: a sequence.
+pub struct Root<S>(pub(crate) S);
+
+impl<S: Sequence> Source for Root<S> {
+    fn file(&self, index: usize) -> Option<PathBuf> {
+        self.0.file(index)
+    }
+    fn barrier(&self) -> bool {
+        self.0.barrier()
+    }
+    fn on_epoch_start(&self, epoch: u64) -> Result<()> {
+        self.0.on_epoch_start(epoch)
+    }
+}
+
+impl<S: Sequence + 'static> Stage for Root<S> {
+    type Sample = S::Sample;
+
+    fn source(&self) -> &dyn Source {
+        self
+    }
+    fn num_streams(&self) -> u64 {
+        0
+    }
+    #[inline]
+    fn load(&self, visit: &Visit, timer: &mut Timer) -> Result<S::Sample> {
+        timer.time(|| self.0.get(visit.index() as usize))
+    }
+    fn layout(&self) -> Option<<S::Sample as Stack>::Layout>
+    where
+        S::Sample: Stack,
+    {
+        self.0.layout()
+    }
+    #[inline]
+    fn load_into(&self, visit: &Visit, row: Row<'_, S::Sample>, timer: &mut Timer) -> Result<()>
+    where
+        S::Sample: Stack,
+    {
+        timer.time(|| self.0.get_into(visit.index() as usize, row))
+    }
+    fn size_bytes(&self, index: usize) -> Option<usize> {
+        self.0.size_bytes(index)
+    }
+}
+
+/// A stage and a function of its samples.
+pub struct Map<P, F>(pub(crate) P, pub(crate) F);
+
+impl<P: Stage, T: Send + 'static, F: Fn(P::Sample) -> T + Send + Sync + 'static> Stage for Map<P, F> {
+    type Sample = T;
+
+    fn source(&self) -> &dyn Source {
+        self.0.source()
+    }
+    fn num_streams(&self) -> u64 {
+        self.0.num_streams()
+    }
+    #[inline]
+    fn load(&self, visit: &Visit, timer: &mut Timer) -> Result<T> {
+        Ok(self.1(self.0.load(visit, timer)?))
+    }
+}
+
+/// A stage and a function of its samples that may fail.
+pub struct TryMap<P, F>(pub(crate) P, pub(crate) F);
+
+impl<P, T, E, F> Stage for TryMap<P, F>
+where
+    P: Stage,
+    T: Send + 'static,
+    E: Into<BoxError> + 'static,
+    F: Fn(P::Sample) -> Result<T, E> + Send + Sync + 'static,
+{
+    type Sample = T;
+
+    fn source(&self) -> &dyn Source {
+        self.0.source()
+    }
+    fn num_streams(&self) -> u64 {
+        self.0.num_streams()
+    }
+    #[inline]
+    fn load(&self, visit: &Visit, timer: &mut Timer) -> Result<T> {
+        self.1(self.0.load(visit, timer)?).map_err(Error::sample)
+    }
+}
+
+/// A stage and a function of its samples and of the visit's random stream.
+pub struct Augment<P, F>(pub(crate) P, pub(crate) F);
+
+impl<P, T, F> Stage for Augment<P, F>
+where
+    P: Stage,
+    T: Send + 'static,
+    F: Fn(P::Sample, &mut VisitRng) -> T + Send + Sync + 'static,
+{
+    type Sample = T;
+
+    fn source(&self) -> &dyn Source {
+        self.0.source()
+    }
+    fn num_streams(&self) -> u64 {
+        self.0.num_streams() + 1
+    }
+    #[inline]
+    fn load(&self, visit: &Visit, timer: &mut Timer) -> Result<T> {
+        let sample = self.0.load(visit, timer)?;
+        Ok(self.1(sample, &mut visit.rng(self.0.num_streams())))
+    }
+}
+
+macro_rules! debug_by_name {
+    ($($name:ident<$($parameter:ident),+>),+) => {$(
+        impl<$($parameter),+> fmt::Debug for $name<$($parameter),+> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(stringify!($name))
+            }
+        }
+    )+};
+}
+debug_by_name!(Root<S>, Map<P, F>, TryMap<P, F>, Augment<P, F>);

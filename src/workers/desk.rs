@@ -1,0 +1,61 @@
+//! What a thread has in work, in sight of the watch.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::run::Drive;
+use crate::report::Meter;
+use crate::sync::{Mutex, lock};
+
+/// A sample that is being loaded under a deadline.
+pub(crate) struct Ticket {
+    pub(crate) run: Arc<dyn Drive>,
+    pub(crate) seq: u64,
+    pub(crate) row: usize,
+    pub(crate) reserved_bytes: u64,
+    pub(crate) deadline: Instant,
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket").field("seq", &self.seq).field("row", &self.row).finish_non_exhaustive()
+    }
+}
+
+/// One thread's place: its account, and the sample on it that has a deadline.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    meter: Arc<Meter>,
+    // Taking the ticket is the step that decides who answers for the sample.
+    ticket: Mutex<Option<Ticket>>,
+}
+
+impl Desk {
+    pub(crate) fn new(meter: Arc<Meter>) -> Self {
+        Self { meter, ticket: Mutex::new(None) }
+    }
+
+    pub(crate) fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    pub(crate) fn begin(&self, ticket: Ticket) {
+        *lock(&self.ticket) = Some(ticket);
+    }
+
+    /// Takes the ticket back; `None` if it has expired since.
+    pub(crate) fn end(&self) -> Option<Ticket> {
+        lock(&self.ticket).take()
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        lock(&self.ticket).as_ref().map(|ticket| ticket.deadline)
+    }
+
+    /// Takes the ticket away if its deadline has passed.
+    pub(crate) fn take_expired(&self, now: Instant) -> Option<Ticket> {
+        let mut ticket = lock(&self.ticket);
+        if ticket.as_ref().is_some_and(|ticket| ticket.deadline <= now) { ticket.take() } else { None }
+    }
+}

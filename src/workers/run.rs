@@ -1,0 +1,469 @@
+//! One run over numbered batches: the claim, the window, and the consumer's side.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_utils::CachePadded;
+
+use super::bell::Bell;
+use super::budget::Budget;
+use super::desk::{Desk, Ticket};
+use super::pace::Pace;
+use crate::reassembly::Slots;
+use crate::report::Meter;
+use crate::sync::{AtomicBool, AtomicU64, Breaker, Ordering, Waiter, hint, thread};
+
+/// What a job may use while it loads.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Context<'a> {
+    /// Raised when the run is cancelled.
+    pub(crate) breaker: &'a Breaker,
+    /// The account of the thread that loads.
+    pub(crate) meter: &'a Meter,
+    /// Whether the memory that rows take is asked for.
+    pub(crate) weigh: bool,
+}
+
+/// What the engine evaluates: numbered batches of rows. It knows neither samples nor what a batch holds.
+///
+/// No method may unwind: whoever implements this catches what the user's code throws.
+pub(crate) trait Job: Send + Sync + 'static {
+    /// A batch under construction, shared by the workers that load its rows.
+    type Partial: Send + Sync;
+    /// A sample that was loaded apart from its batch, or why it could not be.
+    type Loaded: Send;
+    /// A finished batch.
+    type Output: Send + 'static;
+
+    /// The number of rows of batch `seq`; may be 0.
+    fn num_rows(&self, seq: u64) -> usize;
+    /// Makes room for a batch.
+    fn open(&self, seq: u64) -> Self::Partial;
+    /// Loads rows into their places. May leave off when the breaker is raised: the batch is then thrown away.
+    /// Returns the memory that the rows take, in bytes, if it is asked to weigh them.
+    fn load(&self, seq: u64, rows: Range<usize>, partial: &Self::Partial, context: Context<'_>) -> u64;
+    /// Loads one row without a place to put it.
+    fn load_apart(&self, seq: u64, row: usize, context: Context<'_>) -> Self::Loaded;
+    /// What stands for a row that was not loaded within its time.
+    fn timed_out(&self, seq: u64, row: usize, timeout: Duration) -> Self::Loaded;
+    /// Called once for every row that `load_apart` was called for: when it returned, or when it was given up.
+    fn end_apart(&self);
+    /// Puts a row that was loaded apart in its place. Returns the memory it takes, in bytes.
+    fn place(&self, seq: u64, row: usize, partial: &Self::Partial, loaded: Self::Loaded) -> u64;
+    /// Finishes a batch all of whose rows are in place.
+    fn close(&self, seq: u64, partial: Self::Partial) -> Self::Output;
+    /// The memory that a row will take, in bytes, if that is known before it is loaded.
+    fn size_bytes(&self, seq: u64, row: usize) -> Option<u64>;
+}
+
+/// What a step came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// A task was done.
+    Worked,
+    /// Nothing can be claimed until the consumer takes a batch.
+    Full,
+    /// Every batch is claimed.
+    Over,
+    /// The sample took too long; another worker has this one's place by now.
+    Expired,
+}
+
+/// The workers' view of a run.
+pub(crate) trait Drive: Send + Sync {
+    /// Claims a task and does it. `this` is the run itself.
+    fn step(&self, this: &Arc<dyn Drive>, desk: &Desk) -> Step;
+    /// Reports a row as not loaded in time, on behalf of the worker that still loads it.
+    fn expire(&self, ticket: &Ticket, desk: &Desk);
+    /// Ends the run: nothing more is claimed, pauses end, finished batches are dropped.
+    fn cancel(&self);
+}
+
+/// The consumer's view of a run.
+pub(crate) trait Feed<O>: Drive {
+    /// Takes batch `seq`, waiting for it. `seq` is the one after the last one taken, and below `end`.
+    fn take(&self, this: &Arc<dyn Drive>, seq: u64, desk: &Desk) -> O;
+    /// Makes `end` the end of the run, where it is not shorter already.
+    fn limit(&self, end: u64);
+    /// The most bytes that were in flight at once, where the window is in bytes.
+    fn peak_bytes(&self) -> Option<u64>;
+}
+
+/// The settings of a run.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// The most batches in flight; at least 1.
+    pub(crate) window: usize,
+    /// How far the window may grow if that helps; equal to `window` if it is fixed.
+    pub(crate) max_window: usize,
+    /// The most bytes in flight.
+    pub(crate) window_bytes: Option<u64>,
+    /// How long one sample may take.
+    pub(crate) timeout: Option<Duration>,
+    /// The number of workers.
+    pub(crate) num_workers: usize,
+}
+
+/// One row offset takes the low bits of the cursor, the batch's number the others.
+const ROW_BITS: u32 = 25;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Task {
+    seq: u64,
+    rows: Range<usize>,
+    num_rows: usize,
+    reserved_bytes: u64,
+}
+
+/// A run over batches `0..end`, claimed in order and taken in order.
+pub(crate) struct Run<J: Job> {
+    job: J,
+    slots: Slots<J::Partial, J::Output>,
+    // The first row that nobody has claimed: batch number and row. One compare-and-swap moves it past a task's rows;
+    // it never goes back, so every row is claimed once.
+    cursor: CachePadded<AtomicU64>,
+    // The next batch that the consumer takes. Invariant: a row is claimed only if its batch is below `due + window`.
+    // That one inequality bounds memory, keeps a slot from being entered twice, and rules out deadlock: rows are
+    // claimed in order, so whatever the due batch lacks is claimed by somebody who is at work, or can be claimed.
+    due: CachePadded<AtomicU64>,
+    window: AtomicU64,
+    // Whether somebody found the window full since it was last widened.
+    was_full: AtomicBool,
+    end: AtomicU64,
+    budget: Option<Budget>,
+    breaker: Breaker,
+    settings: Settings,
+    pace: Arc<Pace>,
+    bell: Arc<Bell>,
+}
+
+impl<J: Job> fmt::Debug for Run<J> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Run").field("cursor", &self.cursor).field("due", &self.due).finish_non_exhaustive()
+    }
+}
+
+impl<J: Job> Run<J> {
+    pub(crate) fn new(job: J, end: u64, settings: Settings, pace: Arc<Pace>, bell: Arc<Bell>) -> Self {
+        Self {
+            job,
+            slots: Slots::new(settings.max_window.next_power_of_two()),
+            cursor: CachePadded::new(AtomicU64::new(0)),
+            due: CachePadded::new(AtomicU64::new(0)),
+            window: AtomicU64::new(settings.window as u64),
+            was_full: AtomicBool::new(false),
+            end: AtomicU64::new(end.min(1 << (64 - ROW_BITS))),
+            budget: settings.window_bytes.map(Budget::new),
+            breaker: Breaker::new(),
+            settings,
+            pace,
+            bell,
+        }
+    }
+
+    fn unpack(cursor: u64) -> (u64, usize) {
+        (cursor >> ROW_BITS, (cursor & ((1 << ROW_BITS) - 1)) as usize)
+    }
+
+    fn pack(seq: u64, row: usize) -> u64 {
+        seq << ROW_BITS | row as u64
+    }
+
+    /// How many batches from `seq` on may be claimed now.
+    fn room(&self, seq: u64) -> u64 {
+        // Acquire pairs with the store in `advance`: a batch that is seen as taken has left its slot.
+        let due = self.due.load(Ordering::SeqCst);
+        let end = self.end.load(Ordering::Acquire).min(due + self.window.load(Ordering::Relaxed));
+        end.saturating_sub(seq)
+    }
+
+    fn task_at(&self, cursor: u64, with_timeout: bool) -> (Task, u64) {
+        let (seq, row) = Self::unpack(cursor);
+        let num_rows = self.job.num_rows(seq);
+        // A sample with a deadline, and one whose bytes are counted, is a task of its own. Otherwise a task has no
+        // more rows than a fair share of what the batch has left, so that all workers serve the batch that is due.
+        let left = num_rows - row;
+        let most = if with_timeout || self.budget.is_some() {
+            1
+        } else {
+            let most = self.pace.samples_per_task();
+            if most >= num_rows { num_rows } else { most.min(left.div_ceil(self.settings.num_workers.max(1))) }
+        };
+        let end = row + left.min(most.max(1));
+        let next = if end == num_rows { Self::pack(seq + 1, 0) } else { Self::pack(seq, end) };
+        (Task { seq, rows: row..end, num_rows, reserved_bytes: 0 }, next)
+    }
+
+    /// Claims the next rows, or says why there is nothing to claim.
+    fn claim(&self, with_timeout: bool) -> Result<Task, Step> {
+        let mut cursor = self.cursor.load(Ordering::Acquire);
+        loop {
+            let (seq, row) = Self::unpack(cursor);
+            if self.room(seq) == 0 {
+                if seq >= self.end.load(Ordering::Acquire) {
+                    return Err(Step::Over);
+                }
+                // Relaxed: a hint to `widen`, nothing hangs on it.
+                self.was_full.store(true, Ordering::Relaxed);
+                return Err(Step::Full);
+            }
+            let (mut task, next) = self.task_at(cursor, with_timeout);
+            // The claim: of all who try to move the cursor from here, one succeeds and owns the rows in between.
+            let swap = || self.cursor.compare_exchange(cursor, next, Ordering::AcqRel, Ordering::Acquire);
+            let Some(budget) = &self.budget else {
+                match swap() {
+                    Ok(_) => return Ok(task),
+                    Err(moved) => cursor = moved,
+                }
+                continue;
+            };
+            let (due, mut lost) = (self.due.load(Ordering::SeqCst), false);
+            let bytes = if task.num_rows == 0 { Some(0) } else { self.job.size_bytes(seq, row) };
+            let admitted = budget.admit(seq, due, bytes, || {
+                lost = swap().is_err();
+                !lost
+            });
+            match admitted {
+                Some(bytes) => {
+                    task.reserved_bytes = bytes;
+                    return Ok(task);
+                }
+                None if lost => cursor = self.cursor.load(Ordering::Acquire),
+                None => return Err(Step::Full),
+            }
+        }
+    }
+
+    fn next_seq(&self) -> u64 {
+        Self::unpack(self.cursor.load(Ordering::Acquire)).0
+    }
+
+    /// Rouses another worker if what is left to claim is worth more than the wake-up.
+    fn rouse_if_worthwhile(&self, seq: u64, num_rows: usize) {
+        if !self.bell.anyone_asleep() {
+            return;
+        }
+        let room = self.room(seq + 1);
+        let worth = self.pace.cost_ns(room.saturating_mul(num_rows as u64)).is_none_or(|cost| cost > 2 * WAKE_UP_NS);
+        if room > 0 && worth {
+            self.bell.ring_one();
+        }
+    }
+
+    fn context<'a>(&'a self, desk: &'a Desk) -> Context<'a> {
+        Context { breaker: &self.breaker, meter: desk.meter(), weigh: self.budget.is_some() }
+    }
+
+    fn perform(&self, task: Task, desk: &Desk) {
+        let Task { seq, rows, num_rows, reserved_bytes } = task;
+        self.rouse_if_worthwhile(seq, num_rows);
+        let count = rows.len();
+        let start = Instant::now();
+        let (bytes, finished) = if count == num_rows {
+            // The whole batch: nobody else sees it before it is done.
+            let partial = self.job.open(seq);
+            (self.job.load(seq, rows, &partial, self.context(desk)), Some(partial))
+        } else {
+            let partial = self.slots.enter(seq, || self.job.open(seq));
+            let bytes = self.job.load(seq, rows, &partial, self.context(desk));
+            // A run that was cancelled has no consumer; its batches may be incomplete and are never finished.
+            let whole = if self.breaker.is_broken() { None } else { self.slots.leave(seq, partial, count, num_rows) };
+            (bytes, whole)
+        };
+        let took = start.elapsed();
+        self.pace.record(count, took);
+        desk.meter().record_load(count as u64, took);
+        if let Some(budget) = &self.budget {
+            budget.settle(seq, reserved_bytes, bytes);
+        }
+        if let Some(partial) = finished {
+            self.finish(seq, partial, desk);
+        }
+    }
+
+    fn finish(&self, seq: u64, partial: J::Partial, desk: &Desk) {
+        if self.breaker.is_broken() {
+            return;
+        }
+        let start = Instant::now();
+        let output = self.job.close(seq, partial);
+        desk.meter().record_close(start.elapsed());
+        self.slots.deliver(seq, output);
+        // `cancel` raises the breaker before it clears the slots: either it finds this batch, or this sees the
+        // breaker. Without a consumer the batch must not stay.
+        if self.breaker.is_broken() {
+            self.slots.clear();
+        }
+    }
+
+    /// Loads one sample under a deadline. It gets a place only after it was loaded in time, so that a sample that
+    /// is still being loaded long after its deadline has nothing to write to.
+    fn perform_within(&self, timeout: Duration, task: Task, this: &Arc<dyn Drive>, desk: &Desk) -> Step {
+        let Task { seq, rows, num_rows, reserved_bytes } = task;
+        self.rouse_if_worthwhile(seq, num_rows);
+        if num_rows == 0 {
+            let partial = self.job.open(seq);
+            self.finish(seq, partial, desk);
+            return Step::Worked;
+        }
+        let start = Instant::now();
+        let ticket = Ticket { run: Arc::clone(this), seq, row: rows.start, reserved_bytes, deadline: start + timeout };
+        desk.begin(ticket);
+        let loaded = self.job.load_apart(seq, rows.start, self.context(desk));
+        // Whoever takes the ticket off the desk decides what becomes of the row: this worker, or the watch.
+        let Some(ticket) = desk.end() else { return Step::Expired };
+        let took = start.elapsed();
+        self.pace.record(1, took);
+        desk.meter().record_load(1, took);
+        self.place(&ticket, loaded, desk);
+        Step::Worked
+    }
+
+    fn place(&self, ticket: &Ticket, loaded: J::Loaded, desk: &Desk) {
+        let &Ticket { seq, row, .. } = ticket;
+        self.job.end_apart();
+        if self.breaker.is_broken() {
+            return;
+        }
+        let partial = self.slots.enter(seq, || self.job.open(seq));
+        let bytes = self.job.place(seq, row, &partial, loaded);
+        if let Some(budget) = &self.budget {
+            budget.settle(seq, ticket.reserved_bytes, bytes);
+        }
+        if let Some(partial) = self.slots.leave(seq, partial, 1, self.job.num_rows(seq)) {
+            self.finish(seq, partial, desk);
+        }
+    }
+
+    /// Moves on to the next batch and lets workers claim into the room that this makes.
+    fn advance(&self, seq: u64) {
+        // SeqCst pairs with a worker's announcement that it goes to sleep: either it sees the room, or it is seen.
+        self.due.store(seq + 1, Ordering::SeqCst);
+        if let Some(budget) = &self.budget {
+            budget.release(seq);
+        }
+        if !self.bell.anyone_asleep() {
+            return;
+        }
+        // A wake-up costs as much as a small batch. One is due when a good part of the window is free and worth it;
+        // if that never comes, the consumer finds nothing to take, and rings (or works) then.
+        let room = self.room(self.next_seq());
+        let window = self.window.load(Ordering::Relaxed);
+        let worth = || {
+            let rows = self.job.num_rows(seq) as u64;
+            self.pace.cost_ns(room.saturating_mul(rows)).is_none_or(|cost| cost > 2 * WAKE_UP_NS)
+        };
+        if room > 0 && (self.budget.is_some() || room * 2 >= window) && worth() {
+            self.bell.ring_one();
+        }
+    }
+
+    /// Widens the window when the consumer waits although workers found it full a moment ago: they are as fast as it
+    /// on the whole, but not in step, and a larger window evens that out.
+    fn widen(&self) {
+        let window = self.window.load(Ordering::Relaxed);
+        let most = self.settings.max_window as u64;
+        if window < most && self.was_full.swap(false, Ordering::Relaxed) {
+            self.window.store((window * 2).min(most), Ordering::Relaxed);
+        }
+    }
+}
+
+/// About what it takes to wake a sleeping thread.
+const WAKE_UP_NS: u64 = 30_000;
+/// How often the consumer looks again before it lets others run, and how often it lets them run before it sleeps.
+const SPINS: usize = 64;
+const YIELDS: usize = 2;
+
+impl<J: Job> Drive for Run<J> {
+    fn step(&self, this: &Arc<dyn Drive>, desk: &Desk) -> Step {
+        // Without workers there is nobody to take over from a stuck sample, and no watch to notice one.
+        let timeout = self.settings.timeout.filter(|_| self.settings.num_workers > 0);
+        match (self.claim(timeout.is_some()), timeout) {
+            (Ok(task), Some(timeout)) => self.perform_within(timeout, task, this, desk),
+            (Ok(task), None) => {
+                self.perform(task, desk);
+                Step::Worked
+            }
+            (Err(step), _) => step,
+        }
+    }
+
+    fn expire(&self, ticket: &Ticket, desk: &Desk) {
+        let timeout = self.settings.timeout.expect("only a sample with a time-out expires");
+        self.place(ticket, self.job.timed_out(ticket.seq, ticket.row, timeout), desk);
+    }
+
+    fn cancel(&self) {
+        self.end.store(0, Ordering::Release);
+        self.breaker.raise();
+        self.slots.clear();
+    }
+}
+
+impl<J: Job> Feed<J::Output> for Run<J> {
+    fn take(&self, this: &Arc<dyn Drive>, seq: u64, desk: &Desk) -> J::Output {
+        debug_assert_eq!(self.due.load(Ordering::SeqCst), seq, "batches are taken in order");
+        let output = match self.slots.take(seq, None) {
+            Some(output) => output,
+            None => self.wait_for(this, seq, desk),
+        };
+        self.advance(seq);
+        output
+    }
+
+    fn limit(&self, end: u64) {
+        self.end.fetch_min(end, Ordering::AcqRel);
+    }
+
+    fn peak_bytes(&self) -> Option<u64> {
+        self.budget.as_ref().map(Budget::peak_bytes)
+    }
+}
+
+impl<J: Job> Run<J> {
+    /// Waits for a batch: does a task itself where that is quicker than being woken, else looks a little longer, lets
+    /// others run, and sleeps.
+    fn wait_for(&self, this: &Arc<dyn Drive>, seq: u64, desk: &Desk) -> J::Output {
+        let start = Instant::now();
+        let alone = self.settings.num_workers == 0;
+        self.widen();
+        let output = loop {
+            if alone || (self.settings.timeout.is_none() && self.pace.is_shorter_than_a_wake_up()) {
+                let step = self.step(this, desk);
+                if let Some(output) = self.slots.take(seq, None) {
+                    break output;
+                }
+                if step == Step::Worked {
+                    continue;
+                }
+            }
+            if let Some(output) = self.look_for(seq) {
+                break output;
+            }
+            if let Some(output) = self.slots.take(seq, Some(Waiter::current_thread())) {
+                break output;
+            }
+            // Nobody sleeps while there is something to claim: what this consumer waits for may be in it.
+            if self.bell.anyone_asleep() && self.room(self.next_seq()) > 0 {
+                self.bell.ring_one();
+            }
+            // A token left by an earlier wake-up makes this return at once, and the loop looks again.
+            thread::park();
+        };
+        desk.meter().record_wait(start.elapsed());
+        output
+    }
+
+    fn look_for(&self, seq: u64) -> Option<J::Output> {
+        for spin in 0..SPINS + YIELDS {
+            if let Some(output) = self.slots.take(seq, None) {
+                return Some(output);
+            }
+            if spin < SPINS { hint::spin_loop() } else { thread::yield_now() }
+        }
+        None
+    }
+}

@@ -1,0 +1,4 @@
+//! One binary with a module per theme.
+
+mod properties;
+mod scenario;
