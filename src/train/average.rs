@@ -247,7 +247,7 @@ impl Average {
         let chain = self.shared.read();
         chain.check_raw()?;
         self.steps += 1;
-        if self.steps % self.options.every != 0 {
+        if !self.steps.is_multiple_of(self.options.every) {
             return Ok(());
         }
         let copies = self.steps <= self.options.start || (self.options.start > 0 && !self.updated);

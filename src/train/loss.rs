@@ -16,7 +16,7 @@ pub trait Loss<T> {
     fn loss(&self, outputs: ArrayView2<'_, f32>, targets: T, gradient: Option<ArrayViewMut2<'_, f32>>) -> Result<f32>;
 
     /// Whether the outputs are logits, so that a softmax at the end of the model has to be left out.
-    fn from_logits(&self) -> bool {
+    fn takes_logits(&self) -> bool {
         false
     }
 }
@@ -66,7 +66,7 @@ impl Loss<ArrayView1<'_, u32>> for SoftmaxCrossEntropy {
         Ok((total / logits.nrows() as f64) as f32)
     }
 
-    fn from_logits(&self) -> bool {
+    fn takes_logits(&self) -> bool {
         true
     }
 }

@@ -122,7 +122,7 @@ impl Chain {
 
     /// How many of the first `len` layers run before a loss: one from logits leaves out a softmax at the end.
     fn end_before_loss<T>(&self, len: usize, loss: &impl Loss<T>) -> Result<usize> {
-        let end = if loss.from_logits() && self.layers[len - 1].layer.is_softmax() { len - 1 } else { len };
+        let end = if loss.takes_logits() && self.layers[len - 1].layer.is_softmax() { len - 1 } else { len };
         if end == 0 {
             return Err(Error::argument("a model of nothing but a softmax has no loss, expected layers before it"));
         }
@@ -536,7 +536,7 @@ fn thousands(number: usize) -> String {
     let digits = number.to_string();
     let mut out = String::new();
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);
