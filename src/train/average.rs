@@ -658,7 +658,8 @@ mod tests {
         average.restore(&mut model).unwrap();
         assert_eq!(weights(&model), raw);
         assert_eq!(message(average.update(&scalar(1.0))), "the average belongs to another model");
-        assert_eq!(message(average.apply(&mut scalar(1.0))), "the average belongs to another model");
+        assert_eq!(message(average.apply(&mut self::model().0)), "the average belongs to another model");
+        assert_eq!(message(average.update(&model.up_to("c").unwrap())), "the average belongs to another model");
     }
 
     #[test]

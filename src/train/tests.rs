@@ -377,3 +377,21 @@ fn the_first_layers_without_parameters_are_not_run_backwards() {
     let mut without = Model::builder(2).relu("r").layer("n", NoBackward).build().unwrap();
     without.train_step(&x, &[0; 6], &mut Adam::default()).unwrap();
 }
+
+#[test]
+fn a_model_serves_several_threads() {
+    let mut model = classifier(1);
+    let x = inputs(50, 2, 0);
+    let expected = model.predict(&x).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            let mut function = model.function(&["probabilities"]).unwrap();
+            let (x, expected) = (&x, &expected);
+            scope.spawn(move || {
+                for _ in 0..20 {
+                    assert_eq!(&function.call(x).unwrap()[0], expected);
+                }
+            });
+        }
+    });
+}
