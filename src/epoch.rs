@@ -225,7 +225,10 @@ impl<B: Send + 'static> Epoch<B> {
 
     /// Lets go of the run, and leaves the account with the loader.
     fn end(&mut self) {
-        if self.handle.take().is_some() {
+        if let Some(handle) = self.handle.take() {
+            if let Some(bytes) = handle.run.peak_bytes() {
+                self.engine.meters.record_peak(bytes);
+            }
             let mut last = self.engine.last_receipt.lock().unwrap_or_else(PoisonError::into_inner);
             *last = Some(self.receipt.clone());
         }

@@ -129,10 +129,14 @@ pub(crate) struct Partial<P: Stage, A: Assemble<P>> {
     troubles: Mutex<Vec<Trouble<P::Sample>>>,
 }
 
+/// The rows of a batch whose layout is known.
 struct Body<L, C> {
     layout: L,
     rows: Rows<C>,
 }
+
+/// The body of a batch that an assembly makes, and the rows of it that failed.
+type Settled<P, A> = (Body<<A as Assemble<P>>::Layout, <A as Assemble<P>>::Columns>, Vec<(usize, Error)>);
 
 /// A row that is not in its place.
 enum Trouble<S> {
@@ -362,7 +366,7 @@ impl<P: Stage, A: Assemble<P>> Recipe<P, A> {
         troubles: Vec<Trouble<P::Sample>>,
         num_rows: usize,
         indices: &[u64],
-    ) -> (Body<A::Layout, A::Columns>, Vec<(usize, Error)>) {
+    ) -> Settled<P, A> {
         let mut in_place = vec![true; if troubles.is_empty() { 0 } else { num_rows }];
         let (mut failures, mut strays) = (Vec::new(), Vec::new());
         for trouble in troubles {

@@ -15,6 +15,8 @@ mod sequence;
 pub mod source;
 mod stage;
 mod sync;
+#[cfg(feature = "train")]
+pub mod train;
 mod workers;
 
 pub use batch::Batch;

@@ -21,10 +21,12 @@ struct Slot<P, O> {
     waiter: Option<Waiter>,
 }
 
+type Ring<P, O> = Box<[CachePadded<Mutex<Slot<P, O>>>]>;
+
 /// A ring of slots. `P` is a batch under construction, `O` a finished one.
 #[derive(Debug)]
 pub(crate) struct Slots<P, O> {
-    ring: Box<[CachePadded<Mutex<Slot<P, O>>>]>,
+    ring: Ring<P, O>,
 }
 
 impl<P, O> Slots<P, O> {
@@ -32,10 +34,6 @@ impl<P, O> Slots<P, O> {
         assert!(capacity.is_power_of_two(), "a ring of {capacity} slots");
         let slot = || Slot { partial: None, rows_done: 0, output: None, waiter: None };
         Self { ring: (0..capacity).map(|_| CachePadded::new(Mutex::new(slot()))).collect() }
-    }
-
-    pub(crate) fn capacity(&self) -> usize {
-        self.ring.len()
     }
 
     fn slot(&self, seq: u64) -> &Mutex<Slot<P, O>> {

@@ -91,11 +91,18 @@ pub(crate) struct Meters {
     started: Instant,
     workers: Mutex<Vec<Arc<Meter>>>,
     consumers: Mutex<Vec<Arc<Meter>>>,
+    // The most bytes in flight in the run that ended last; `u64::MAX` if they are not counted.
+    peak_bytes: AtomicU64,
 }
 
 impl Meters {
     pub(crate) fn new() -> Self {
-        Self { started: Instant::now(), workers: Mutex::default(), consumers: Mutex::default() }
+        Self {
+            started: Instant::now(),
+            workers: Mutex::default(),
+            consumers: Mutex::default(),
+            peak_bytes: AtomicU64::new(u64::MAX),
+        }
     }
 
     pub(crate) fn add_worker(&self) -> Arc<Meter> {
@@ -116,6 +123,10 @@ impl Meters {
         let meter = Arc::new(Meter::default());
         meters.push(Arc::clone(&meter));
         meter
+    }
+
+    pub(crate) fn record_peak(&self, bytes: u64) {
+        self.peak_bytes.store(bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn report(&self, num_workers: usize) -> Report {
@@ -142,7 +153,7 @@ impl Meters {
             workers_had_no_work: Duration::from_nanos(sum(&workers, |counts| &counts.over_ns)),
             consumer_waited: Duration::from_nanos(sum(&consumers, |counts| &counts.wait_ns)),
             num_waits: sum(&consumers, |counts| &counts.waits),
-            peak_bytes: None,
+            peak_bytes: Some(self.peak_bytes.load(Ordering::Relaxed)).filter(|&bytes| bytes != u64::MAX),
         }
     }
 }

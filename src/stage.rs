@@ -127,7 +127,7 @@ impl<S: Sequence + 'static> Stage for Root<S> {
 }
 
 /// A stage and a function of its samples.
-pub struct Map<P, F>(pub(crate) P, pub(crate) F);
+pub(crate) struct Map<P, F>(pub(crate) P, pub(crate) F);
 
 impl<P: Stage, T: Send + 'static, F: Fn(P::Sample) -> T + Send + Sync + 'static> Stage for Map<P, F> {
     type Sample = T;
@@ -145,7 +145,7 @@ impl<P: Stage, T: Send + 'static, F: Fn(P::Sample) -> T + Send + Sync + 'static>
 }
 
 /// A stage and a function of its samples that may fail.
-pub struct TryMap<P, F>(pub(crate) P, pub(crate) F);
+pub(crate) struct TryMap<P, F>(pub(crate) P, pub(crate) F);
 
 impl<P, T, E, F> Stage for TryMap<P, F>
 where
@@ -169,7 +169,7 @@ where
 }
 
 /// A stage and a function of its samples and of the visit's random stream.
-pub struct Augment<P, F>(pub(crate) P, pub(crate) F);
+pub(crate) struct Augment<P, F>(pub(crate) P, pub(crate) F);
 
 impl<P, T, F> Stage for Augment<P, F>
 where

@@ -166,15 +166,9 @@ impl<C: Columns> Rows<C> {
         assert!(rows.start <= rows.end && rows.end <= self.num_rows, "rows {rows:?} of a batch of {}", self.num_rows);
         self.ledger.mark(rows.clone());
         // SAFETY: `mark` has returned, so these bits were clear before and are set for the rest of this value's life:
-        // no chunk with any of these rows was made before, nor can one be made after. `all_mut` and `into_parts` need
-        // the value itself, which the chunk borrows.
+        // no chunk with any of these rows was made before, nor can one be made after. `into_parts` needs the value
+        // itself, which the chunk borrows.
         unsafe { self.columns.chunk(rows) }
-    }
-
-    /// Exclusive access to all rows.
-    pub(crate) fn all_mut(&mut self) -> C::Chunk<'_> {
-        // SAFETY: `self` is borrowed exclusively for the chunk's life, so no other chunk of it is alive.
-        unsafe { self.columns.chunk(0..self.num_rows) }
     }
 
     /// Takes the columns out, and the ledger to use again.

@@ -20,7 +20,6 @@ struct Shared {
     bell: Arc<Bell>,
     stopping: AtomicBool,
     meters: Arc<Meters>,
-    timeout: Option<Duration>,
     crew: Mutex<Crew>,
     // Signalled when a worker leaves, and when the watch is to look at `Crew::dismissed_watch`.
     changed: Condvar,
@@ -58,7 +57,6 @@ impl Pool {
             bell: Arc::new(Bell::new()),
             stopping: AtomicBool::new(false),
             meters,
-            timeout,
             crew: Mutex::new(Crew::default()),
             changed: Condvar::new(),
         });

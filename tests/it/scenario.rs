@@ -40,7 +40,7 @@ impl Choices<'_> {
 
 /// What goes wrong with a sample, by its index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     None,
     /// `get` returns an error, the first so many times in each epoch's visit.
     Error {
@@ -54,7 +54,7 @@ pub enum Fault {
 
 /// How samples reach their batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Path {
+pub(crate) enum Path {
     /// Written in place, of a layout that the sequence knows.
     InPlace,
     /// Loaded by `get`, of a layout that the first sample tells.
@@ -64,38 +64,38 @@ pub enum Path {
 }
 
 #[derive(Debug, Clone)]
-pub struct Scenario {
-    pub len: usize,
-    pub batch_size: usize,
-    pub workers: usize,
-    pub window: Option<usize>,
-    pub window_bytes: Option<u64>,
-    pub sampler: u8,
-    pub seed: u64,
-    pub tail: Tail,
-    pub rank: u32,
-    pub world_size: u32,
-    pub path: Path,
+pub(crate) struct Scenario {
+    pub(crate) len: usize,
+    pub(crate) batch_size: usize,
+    pub(crate) workers: usize,
+    pub(crate) window: Option<usize>,
+    pub(crate) window_bytes: Option<u64>,
+    pub(crate) sampler: u8,
+    pub(crate) seed: u64,
+    pub(crate) tail: Tail,
+    pub(crate) rank: u32,
+    pub(crate) world_size: u32,
+    pub(crate) path: Path,
     /// Indices `i` with `i % modulus == 1` have the fault.
-    pub fault: Fault,
-    pub modulus: usize,
-    pub on_failure: OnFailure,
-    pub retries: u32,
-    pub first_epoch: u64,
-    pub num_epochs: u64,
+    pub(crate) fault: Fault,
+    pub(crate) modulus: usize,
+    pub(crate) on_failure: OnFailure,
+    pub(crate) retries: u32,
+    pub(crate) first_epoch: u64,
+    pub(crate) num_epochs: u64,
     /// After so many batches an epoch is left, if it has as many.
-    pub leave_after: Option<u64>,
+    pub(crate) leave_after: Option<u64>,
     /// After so many batches of the first epoch a new loader resumes from the state.
-    pub resume_after: Option<u64>,
-    pub workers_after_resume: usize,
+    pub(crate) resume_after: Option<u64>,
+    pub(crate) workers_after_resume: usize,
     /// 0: none; otherwise some samples take a while, in a pattern of this seed.
-    pub delays: u64,
-    pub barrier: bool,
-    pub timeout: bool,
+    pub(crate) delays: u64,
+    pub(crate) barrier: bool,
+    pub(crate) timeout: bool,
 }
 
 impl Scenario {
-    pub fn decode(bytes: &[u8]) -> Self {
+    pub(crate) fn decode(bytes: &[u8]) -> Self {
         let mut choices = Choices(bytes);
         let len = match choices.byte() % 4 {
             0 => choices.below(12),
@@ -212,9 +212,7 @@ impl Scenario {
         match self.path {
             Path::InPlace => Feeder::Arrays(build!(Loader::builder(InPlace(self.source())))),
             Path::Stacked => Feeder::Arrays(build!(Loader::builder(self.source()).augment(jitter))),
-            Path::Collated => {
-                Feeder::Lists(build!(Loader::builder(self.source()).augment(jitter).collate(|samples| Ok(samples))))
-            }
+            Path::Collated => Feeder::Lists(build!(Loader::builder(self.source()).augment(jitter).collate(Ok))),
         }
     }
 
@@ -315,7 +313,7 @@ impl Scenario {
     }
 
     /// Runs the scenario and compares; says what differs.
-    pub fn check(&self) -> std::result::Result<(), String> {
+    pub(crate) fn check(&self) -> std::result::Result<(), String> {
         let feeder = self.loader(self.workers);
         let end = self.first_epoch + self.num_epochs;
         let state = feeder.iterate(self, self.first_epoch..end, None)?;
@@ -331,7 +329,7 @@ impl Scenario {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub enum Item {
+pub(crate) enum Item {
     Batch { number: u64, indices: Vec<u64>, padded: usize, rows: Vec<Vec<u64>> },
     Error { kind: ErrorKind, epoch: u64, position: u64, index: u64 },
 }
@@ -398,13 +396,13 @@ fn iterate<B: Send + 'static>(
         epochs = epochs.resume(state).map_err(|error| error.to_string())?;
     }
     let mut count = 0;
-    while let Some(mut epoch) = epochs.next() {
+    for mut epoch in epochs {
         let expected = scenario.expected(range.start + count, from_batch);
         check_eq("epoch", &epoch.number(), &(range.start + count))?;
         check_eq("number of batches", &epoch.num_batches_left(), &expected.num_batches)?;
         let mut got = Vec::new();
         let mut left_early = false;
-        let mut break_here = false;
+        let mut break_here;
         loop {
             break_here = !resumed && count == 0 && scenario.resume_after == Some(got.len() as u64);
             if break_here || scenario.leave_after == Some(got.len() as u64) {

@@ -1,0 +1,123 @@
+//! Dropout.
+
+use ndarray::{ArrayView2, ArrayViewMut2};
+
+use super::layer::{Backward, Forward, InnerValue, Layer, map2};
+use super::stream::Stream;
+use crate::{Error, Result};
+
+/// Sets a random part of the elements to 0 in training and scales the others by `1 / (1 - rate)`; passes the input on
+/// in inference.
+///
+/// The mask is a function of the model's seed, the layer's name and the step, and of nothing else. It can be read as
+/// the inner value `mask`, which holds the factor of each element.
+///
+/// Source: Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov, *Dropout: a simple way to prevent neural
+/// networks from overfitting*, JMLR 2014; here in the inverted form that all frameworks use.
+#[derive(Debug, Clone)]
+pub struct Dropout {
+    rate: f32,
+    width: usize,
+}
+
+impl Dropout {
+    /// Drops each element with probability `rate`, in `[0, 1)`. It is rounded down to a multiple of 2^-32.
+    pub fn new(rate: f32) -> Self {
+        Self { rate, width: 0 }
+    }
+}
+
+impl Layer for Dropout {
+    fn build(&mut self, input_width: usize, _stream: &mut Stream) -> Result<usize> {
+        if !(0.0..1.0).contains(&self.rate) {
+            return Err(Error::argument(format!("dropout rate {}, expected 0 <= rate < 1", self.rate)));
+        }
+        self.width = input_width;
+        Ok(input_width)
+    }
+
+    fn inner_values(&self) -> Vec<InnerValue> {
+        vec![InnerValue::new("mask", self.width).for_backward()]
+    }
+
+    fn forward(&self, x: ArrayView2<'_, f32>, mut y: ArrayViewMut2<'_, f32>, pass: &mut Forward<'_>) -> Result<()> {
+        let training = pass.is_training();
+        let stream = pass.stream(0);
+        let [mask] = pass.inner();
+        match mask {
+            Some(mut mask) if training => {
+                draw_mask(self.rate, stream, mask.as_slice_mut().expect("inner values are in standard layout"));
+                map2(x, mask.view(), y, |x, factor| x * factor);
+            }
+            mask => {
+                y.assign(&x);
+                if let Some(mut mask) = mask {
+                    mask.fill(1.0);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn backward(
+        &mut self,
+        _x: ArrayView2<'_, f32>,
+        _y: ArrayView2<'_, f32>,
+        dy: ArrayView2<'_, f32>,
+        dx: Option<ArrayViewMut2<'_, f32>>,
+        pass: &Backward<'_>,
+    ) -> Result<()> {
+        if let Some(dx) = dx {
+            map2(dy, pass.inner(0), dx, |dy, factor| dy * factor);
+        }
+        Ok(())
+    }
+}
+
+/// Fills the mask with 0 and `1 / (1 - rate)`. Two elements share the 64 bits of one draw.
+fn draw_mask(rate: f32, mut stream: Stream, mask: &mut [f32]) {
+    let threshold = (f64::from(rate) * 4_294_967_296.0) as u32;
+    let scale = (1.0 / (1.0 - rate)).to_bits();
+    // Without a branch, which would be mispredicted at the rate's pace: all bits of the scale, or none.
+    let factor = |bits: u32| f32::from_bits(scale & u32::from(bits >= threshold).wrapping_neg());
+    let mut pairs = mask.chunks_exact_mut(2);
+    for pair in &mut pairs {
+        let bits = stream.next_u64();
+        pair[0] = factor(bits as u32);
+        pair[1] = factor((bits >> 32) as u32);
+    }
+    for last in pairs.into_remainder() {
+        *last = factor(stream.next_u64() as u32);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check_gradients;
+    use super::super::stream::stream;
+    use super::*;
+
+    #[test]
+    fn gradients_are_right() {
+        assert!(check_gradients(Dropout::new(0.4), 7, 4, 1).unwrap() < 1e-3);
+        assert!(check_gradients(Dropout::new(0.0), 3, 3, 1).unwrap() < 1e-3);
+    }
+
+    #[test]
+    fn a_mask_drops_its_share_and_keeps_the_mean() {
+        let mut mask = vec![0.0; 100_001];
+        draw_mask(0.2, stream(3, &[]), &mut mask);
+        let dropped = mask.iter().filter(|&&factor| factor == 0.0).count() as f64;
+        // Five standard deviations of the binomial: 5 sqrt(0.2 * 0.8 * 10^5) = 632.
+        assert!((dropped - 20_000.0).abs() < 632.0, "{dropped}");
+        assert!(mask.iter().all(|&factor| factor == 0.0 || factor == 1.25));
+    }
+
+    #[test]
+    fn a_rate_out_of_range_is_refused() {
+        for rate in [-0.1, 1.0, f32::NAN] {
+            let error = Dropout::new(rate).build(3, &mut stream(0, &[])).unwrap_err();
+            assert!(error.message().contains("expected 0 <= rate < 1"), "{error}");
+        }
+    }
+}

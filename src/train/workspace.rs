@@ -1,0 +1,143 @@
+//! The buffers of a pass through a chain of layers, reused from batch to batch.
+
+use ndarray::{ArrayView2, ArrayViewMut2};
+
+use super::layer::{Backward, Forward, Slot, reserve, view, view_mut};
+use super::model::Named;
+use crate::{Error, Result};
+
+/// What a pass is part of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pass {
+    pub(super) training: bool,
+    pub(super) seed: u64,
+    pub(super) step: u64,
+}
+
+/// Outputs, inner values and gradients of one batch. Buffers grow to the largest batch seen; a smaller one uses their
+/// front, so that in the steady state nothing is allocated.
+#[derive(Debug)]
+pub(super) struct Workspace {
+    /// Rows of the batch of the last forward pass.
+    rows: usize,
+    places: Vec<Place>,
+    /// The gradients with respect to the output of the layer at hand, and to its input.
+    dy: Vec<f32>,
+    dx: Vec<f32>,
+}
+
+/// What one layer leaves.
+#[derive(Debug)]
+struct Place {
+    width: usize,
+    output: Vec<f32>,
+    slots: Vec<Slot>,
+}
+
+impl Place {
+    fn output(&self, rows: usize) -> ArrayView2<'_, f32> {
+        view(&self.output, rows, self.width)
+    }
+}
+
+impl Workspace {
+    pub(super) fn new(layers: &[Named]) -> Self {
+        let place = |named: &Named| Place {
+            width: named.width,
+            output: Vec::new(),
+            slots: named.layer.inner_values().into_iter().map(Slot::new).collect(),
+        };
+        Self { rows: 0, places: layers.iter().map(place).collect(), dy: Vec::new(), dx: Vec::new() }
+    }
+
+    /// Asks for an inner value in every pass from now on.
+    pub(super) fn want(&mut self, layer: usize, inner: usize) {
+        self.places[layer].slots[inner].wanted = true;
+    }
+
+    /// Runs the layers on a batch whose width was checked.
+    pub(super) fn forward(
+        &mut self,
+        layers: &[Named],
+        x: ArrayView2<'_, f32>,
+        pass: Pass,
+        wants_last_output: bool,
+    ) -> Result<()> {
+        let rows = x.nrows();
+        self.rows = rows;
+        for (k, named) in layers.iter().enumerate() {
+            let (before, rest) = self.places.split_at_mut(k);
+            let Place { width, output, slots } = &mut rest[0];
+            let x = before.last().map_or(x, |place| place.output(rows));
+            reserve(output, rows * *width);
+            slots.iter_mut().for_each(|slot| slot.prepare(rows, pass.training));
+            let mut told = Forward {
+                training: pass.training,
+                wants_output: wants_last_output || k + 1 < layers.len(),
+                seed: pass.seed,
+                step: pass.step,
+                layer: named.key,
+                slots,
+            };
+            let y = view_mut(output, rows, *width);
+            named.layer.forward(x, y, &mut told).map_err(|error| in_layer(&named.name, error))?;
+        }
+        Ok(())
+    }
+
+    /// Runs the layers backwards, from the gradient written to [`output_and_gradient`](Self::output_and_gradient),
+    /// after a forward pass in training on the same batch.
+    pub(super) fn backward(&mut self, layers: &mut [Named], x: ArrayView2<'_, f32>) -> Result<()> {
+        let rows = self.rows;
+        // Nothing before the first layer with parameters has a use for a gradient.
+        let first = layers.iter().position(|named| !named.params.is_empty()).unwrap_or(layers.len());
+        for (k, named) in layers.iter_mut().enumerate().skip(first).rev() {
+            let (before, rest) = self.places.split_at(k);
+            let x = before.last().map_or(x, |place| place.output(rows));
+            let dx = (k > first).then(|| {
+                reserve(&mut self.dx, rows * x.ncols());
+                view_mut(&mut self.dx, rows, x.ncols())
+            });
+            let place = &rest[0];
+            let dy = view(&self.dy, rows, place.width);
+            named
+                .layer
+                .backward(x, place.output(rows), dy, dx, &Backward { slots: &place.slots })
+                .map_err(|error| in_layer(&named.name, error))?;
+            std::mem::swap(&mut self.dy, &mut self.dx);
+        }
+        Ok(())
+    }
+
+    /// The output of a layer of the last forward pass.
+    pub(super) fn output(&self, layer: usize) -> ArrayView2<'_, f32> {
+        self.places[layer].output(self.rows)
+    }
+
+    /// An inner value of the last forward pass.
+    pub(super) fn inner(&self, layer: usize, inner: usize) -> ArrayView2<'_, f32> {
+        self.places[layer].slots[inner].view()
+    }
+
+    /// The output of a layer, and the place for the gradient of a loss with respect to it.
+    pub(super) fn output_and_gradient(&mut self, layer: usize) -> (ArrayView2<'_, f32>, ArrayViewMut2<'_, f32>) {
+        let place = &self.places[layer];
+        reserve(&mut self.dy, self.rows * place.width);
+        (place.output(self.rows), view_mut(&mut self.dy, self.rows, place.width))
+    }
+
+    /// The bytes held, to see that a steady state allocates nothing.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        let places = self
+            .places
+            .iter()
+            .map(|place| place.output.capacity() + place.slots.iter().map(Slot::capacity).sum::<usize>());
+        places.sum::<usize>() + self.dy.capacity() + self.dx.capacity()
+    }
+}
+
+/// Says which layer an error comes from.
+pub(super) fn in_layer(name: &str, error: Error) -> Error {
+    Error::new(error.kind(), format!("layer {name}: {}", error.message())).with_cause(error)
+}
