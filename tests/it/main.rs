@@ -1,4 +1,6 @@
 //! One binary with a module per theme.
 
+mod delivery;
 mod properties;
 mod scenario;
+mod support;
