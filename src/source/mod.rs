@@ -6,11 +6,16 @@
 //! | computed | [`from_fn`], [`try_from_fn`], [`from_fill`] |
 //! | IDX files: MNIST, Fashion-MNIST and their kin | [`Idx`], [`Mnist`] |
 
+mod idx;
 mod mapped;
 mod memory;
+mod mnist;
+mod scale;
 
+pub use idx::{Idx, IdxElement, IdxFloats, IdxImages, IdxLabels, IdxOptions, IdxSamples, IdxType};
 pub use mapped::Mapped;
 pub use memory::{FromFill, FromFn, TryFromFn, from_fill, from_fn, try_from_fn};
+pub use mnist::{Mnist, MnistPart};
 
 use ndarray::{Array, Dimension, RemoveAxis};
 
