@@ -6,9 +6,7 @@ use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
 use ndarray::{Array2, array};
-use procession::{
-    InOrder, Loader, Result, Sequence, Shuffle, Subset, Tail, VisitRng, Window, World, source::from_fn,
-};
+use procession::{InOrder, Loader, Result, Sequence, Shuffle, Subset, Tail, VisitRng, Window, World, from_fn};
 
 use crate::support::{collect_indices, indices, is_permutation, lists, numbers, within_a_minute};
 
@@ -81,8 +79,9 @@ fn a_traversal_over_ranks() {
         };
         for shuffle in [false, true] {
             let loaders: Vec<_> = (0..ranks).map(|r| rank(r, shuffle)).collect();
-            let epochs: Vec<Vec<u64>> =
-                (0..3).map(|epoch| loaders.iter().flat_map(|loader| indices(loader, epoch).concat()).collect()).collect();
+            let epochs: Vec<Vec<u64>> = (0..3)
+                .map(|epoch| loaders.iter().flat_map(|loader| indices(loader, epoch).concat()).collect())
+                .collect();
             assert!(epochs.iter().all(|epoch| is_permutation(epoch, 600)));
             assert_eq!(epochs[0] == epochs[1], !shuffle);
             assert_eq!(epochs[1] == epochs[2], !shuffle);
@@ -277,8 +276,7 @@ fn an_epoch_left_early_leaves_nothing_behind() {
         for (count, epoch) in loader.epochs(0..5).enumerate() {
             let number = epoch.number();
             let taken = collect_indices(epoch.take(count * 3));
-            let expected: Vec<_> =
-                (0..10).take(count * 3).map(|batch| loader.plan().indices(number, batch)).collect();
+            let expected: Vec<_> = (0..10).take(count * 3).map(|batch| loader.plan().indices(number, batch)).collect();
             assert_eq!(taken, expected);
         }
     }
@@ -401,12 +399,8 @@ fn a_window_bounds_what_is_loaded_ahead() {
                     index as u64
                 })
             };
-            let loader = Loader::builder(source)
-                .batch_size(3)
-                .workers(4)
-                .window(Window::Batches(window))
-                .build()
-                .unwrap();
+            let loader =
+                Loader::builder(source).batch_size(3).workers(4).window(Window::Batches(window)).build().unwrap();
             for (taken, batch) in loader.epoch(0).enumerate() {
                 drop(batch.unwrap());
                 let loaded = loaded.load(Ordering::SeqCst);
