@@ -1,6 +1,8 @@
 //! One binary with a module per theme.
 
 mod delivery;
+mod failure;
 mod properties;
+mod resume;
 mod scenario;
 mod support;

@@ -13,7 +13,12 @@ fn cases() -> u32 {
 #[test]
 fn every_configuration_gives_what_the_plain_loop_gives() {
     quiet_panics();
-    let config = ProptestConfig { cases: cases(), max_shrink_iters: 2000, failure_persistence: None, ..ProptestConfig::default() };
+    let config = ProptestConfig {
+        cases: cases(),
+        max_shrink_iters: 2000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
     proptest!(config, |(bytes in prop::collection::vec(any::<u8>(), 0..64))| {
         let scenario = Scenario::decode(&bytes);
         if let Err(difference) = within_a_minute(&format!("{scenario:?}"), || scenario.check()) {
