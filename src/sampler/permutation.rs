@@ -158,12 +158,9 @@ impl Permutation {
     fn follow(&self, key: &Key, position: u64) -> u64 {
         let mut at = position;
         self.draws(key, |i, j| {
-            // Before its own turn the position is above all draws, and after it below `i`: so that one comparison a step
-            // depends on the one before, and both selections of the turn are ready early. None of them is a branch, as
-            // which side is taken cannot be foreseen.
-            let is_turn = i == position;
-            let (from, to) = if is_turn { (position, j) } else { (j, i) };
-            at = if at == from { to } else { at };
+            // Selections, not branches: which one is taken cannot be foreseen.
+            let moved = if at == j { i } else { at };
+            at = if at == i { j } else { moved };
         });
         at
     }
