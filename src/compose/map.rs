@@ -111,7 +111,7 @@ mod tests {
             (ErrorKind::Sample, "loading the sample failed (file 2)")
         );
         assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "two");
-        check_rows(&Told::new(5).try_map(|sample| Ok::<_, crate::Error>(sample)));
+        check_rows(&Told::new(5).try_map(Ok::<_, crate::Error>));
         Told::assert_known(&parsed, 1, 1);
     }
 }

@@ -120,8 +120,7 @@ fn chairmen(shares: &[usize]) -> Vec<Turn> {
     let q = 2 * (shares.len().max(2) as u64) - 2;
     // Both times of turn `x` of a source, multiplied by `q * s`; times of different sources are compared crosswise.
     // All factors are at most 2^17, so that products of three fit in 64 bits.
-    let release =
-        |share: u64, x: u64| (1 + q * x) * period / (q * share) + u64::from((1 + q * x) * period % (q * share) != 0);
+    let release = |share: u64, x: u64| ((1 + q * x) * period).div_ceil(q * share);
     let mut waiting: BinaryHeap<Reverse<(u64, usize)>> = BinaryHeap::new();
     let mut eligible: BinaryHeap<Reverse<(Deadline, usize)>> = BinaryHeap::new();
     let mut taken = vec![0_u32; shares.len()];

@@ -13,13 +13,12 @@ mod window;
 mod zip;
 
 use std::ops::RangeBounds;
-use std::sync::Arc;
 
 pub use cached::Cached;
 pub use concat::{Concat, ConcatAll, concat_all};
 pub use map::{Map, TryMap};
 pub use mix::{Mix, mix};
-pub use subset::{Slice, Subset};
+pub use subset::{Slice, Split, Subset};
 pub use window::Windows;
 pub use zip::Zip;
 
@@ -142,7 +141,7 @@ pub trait SequenceExt: Sequence + Sized {
     /// # Errors
     ///
     /// If `fraction` is not in `0.0..=1.0`: an error of kind [`Argument`](crate::ErrorKind::Argument).
-    fn split(self, fraction: f64, seed: u64) -> Result<(Subset<Arc<Self>>, Subset<Arc<Self>>)> {
+    fn split(self, fraction: f64, seed: u64) -> Result<Split<Self>> {
         subset::split(self, fraction, seed)
     }
 

@@ -84,10 +84,10 @@ impl<S: Sequence> Sequence for Slice<S> {
     loads_as! { self.inner, index => self.at(index) }
 }
 
-/// The two parts of a random split.
-type Parts<S> = (Subset<Arc<S>>, Subset<Arc<S>>);
+/// The two parts of a random split; made by [`split`](super::SequenceExt::split).
+pub type Split<S> = (Subset<Arc<S>>, Subset<Arc<S>>);
 
-pub(super) fn split<S: Sequence>(inner: S, fraction: f64, seed: u64) -> Result<Parts<S>> {
+pub(super) fn split<S: Sequence>(inner: S, fraction: f64, seed: u64) -> Result<Split<S>> {
     if !(0.0..=1.0).contains(&fraction) {
         return Err(Error::argument(format!("a split of {fraction}, expected a fraction from 0 to 1")));
     }
@@ -126,6 +126,7 @@ mod tests {
     use super::super::SequenceExt;
     use super::*;
     use crate::testing::{Told, check_rows, samples};
+    use std::ops::Range;
 
     #[test]
     fn a_subset_keeps_the_contract_and_what_is_known() {
@@ -162,8 +163,6 @@ mod tests {
         );
         assert!(Told::new(9).slice(..=usize::MAX).is_err());
     }
-    use std::ops::Range;
-
     #[test]
     fn a_split_has_exact_sizes_and_every_sample_once() {
         for (len, fraction, first_len) in
