@@ -48,7 +48,8 @@ impl<P, O> Slots<P, O> {
         Arc::clone(slot.partial.get_or_insert_with(|| Arc::new(open())))
     }
 
-    /// Counts rows as loaded. Who brings the last ones receives the batch, to close and deliver it.
+    /// Counts rows as loaded. Who brings the last ones receives the batch, to close and deliver it; nobody does if the
+    /// slots were emptied in the meantime.
     pub(crate) fn leave(&self, seq: u64, partial: Arc<P>, rows: usize, num_rows: usize) -> Option<P> {
         // Before the count: whoever completes it must find that the slot's own `Arc` is the only one.
         drop(partial);
@@ -59,9 +60,10 @@ impl<P, O> Slots<P, O> {
             return None;
         }
         slot.rows_done = 0;
-        let partial = slot.partial.take().expect("a batch is open until its last row is done");
+        let partial = slot.partial.take();
         drop(slot);
-        Some(Arc::into_inner(partial).expect("every worker dropped its part before it was counted"))
+        // Every row is counted, and whoever held a part of the batch dropped it before it counted its rows.
+        partial.map(|partial| Arc::into_inner(partial).expect("every worker dropped its part before it was counted"))
     }
 
     /// Puts a finished batch in its slot and wakes whoever waits for it.
@@ -112,6 +114,14 @@ mod tests {
         let (first, second) = (slots.enter(5, || "batch"), slots.enter(5, || unreachable!()));
         assert_eq!(slots.leave(5, first, 3, 4), None);
         assert_eq!(slots.leave(5, second, 1, 4), Some("batch"));
+    }
+
+    #[test]
+    fn a_batch_that_was_thrown_away_is_nobodys() {
+        let slots = Slots::<&str, ()>::new(2);
+        let partial = slots.enter(5, || "batch");
+        slots.clear();
+        assert_eq!(slots.leave(5, partial, 4, 4), None);
     }
 
     #[test]
