@@ -103,9 +103,10 @@ impl<B: Send + 'static> Epochs<B> {
         }
         // The first epoch, or the one before was left early: what was loaded ahead goes with its run.
         let more = match self.end {
-            _ if self.engine.barrier() => Some(0),
-            Some(end) => Some(end - part.epoch - 1),
-            None => None,
+            _ if self.engine.barrier() => 0,
+            Some(end) => end - part.epoch - 1,
+            // As many as have a number.
+            None => u64::MAX - part.epoch,
         };
         let run = self.engine.start(part, more);
         (Arc::new(RunHandle { run, engine: Arc::clone(&self.engine), taken: AtomicU64::new(0) }), 0)
@@ -127,9 +128,13 @@ impl<B: Send + 'static> Iterator for Epochs<B> {
             handle.run.limit(*end);
             self.current = None;
         }
-        self.next = self.engine.plan.part_of_epoch(part.epoch.saturating_add(1), 0, 0);
         let hook = self.engine.on_epoch_start(part.epoch);
         let (handle, first) = self.run(part);
+        match part.epoch.checked_add(1) {
+            Some(epoch) => self.next = self.engine.plan.part_of_epoch(epoch, 0, 0),
+            // There is no number for another one.
+            None => self.end = Some(part.epoch),
+        }
         self.current = Some((Arc::clone(&handle), first + part.num_batches));
         let expected = part.num_samples(&self.engine.plan).0;
         Some(Epoch {

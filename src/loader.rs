@@ -179,12 +179,11 @@ impl<B: Send + 'static> Engine<B> {
         self.kitchen.on_epoch_start(epoch)
     }
 
-    /// Starts a run over a part of an epoch and the `more` epochs after it; for ever if that is `None`.
-    pub(crate) fn start(&self, first: PartOfEpoch, more: Option<u64>) -> Arc<dyn Feed<Outcome<B>>> {
+    /// Starts a run over a part of an epoch and the `more` epochs after it.
+    pub(crate) fn start(&self, first: PartOfEpoch, more: u64) -> Arc<dyn Feed<Outcome<B>>> {
         let batches_per_epoch = self.plan.num_batches();
         let course = Course { first, batches_per_epoch };
-        let later = more.map_or(u64::MAX, |more| more.saturating_mul(batches_per_epoch));
-        let later = if batches_per_epoch == 0 { 0 } else { later };
+        let later = more.saturating_mul(batches_per_epoch);
         let run = self.kitchen.start(course, first.num_batches.saturating_add(later), self);
         self.pool.add(Arc::clone(&run) as _);
         run
