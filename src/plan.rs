@@ -7,6 +7,7 @@
 
 use std::env;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -287,6 +288,7 @@ impl fmt::Debug for Plan {
 impl Plan {
     /// The largest length of an epoch: positions of padding must fit behind it.
     const MAX_POSITIONS: u64 = 1 << 63;
+    const BATCH_SIZES: RangeInclusive<u64> = 1..=1 << 24;
 
     /// A plan with `batch_size` samples in a global batch, kept tails and a single process.
     ///
@@ -298,8 +300,9 @@ impl Plan {
     }
 
     pub(crate) fn from_shared(sampler: Arc<dyn Sampler>, batch_size: u64) -> Result<Self> {
-        if batch_size == 0 || batch_size > 1 << 24 {
-            return Err(Error::argument(format!("batch size {batch_size}, expected 1 to {}", 1 << 24)));
+        if !Self::BATCH_SIZES.contains(&batch_size) {
+            let message = format!("batch size {batch_size}, expected 1 to {}", Self::BATCH_SIZES.end());
+            return Err(Error::argument(message));
         }
         if sampler.len() > Self::MAX_POSITIONS {
             let message = format!("{} positions, expected at most {}", sampler.len(), Self::MAX_POSITIONS);
@@ -428,9 +431,12 @@ impl Plan {
         if !differences.is_empty() {
             return refuse(differences.join("; "));
         }
-        let State { next_batch, next_position, .. } = *state;
+        let State { next_batch, next_position, batch_size, .. } = *state;
+        if !Self::BATCH_SIZES.contains(&batch_size) {
+            return refuse(format!("batch size {batch_size}, expected 1 to {}", Self::BATCH_SIZES.end()));
+        }
         // The end of an epoch lies behind the last position if it is padded.
-        let most = self.sampler.len().saturating_add(state.batch_size.saturating_sub(1));
+        let most = self.sampler.len() + (batch_size - 1);
         if next_position > most || next_batch > next_position || (next_position > 0 && next_batch == 0) {
             return refuse(format!("batch {next_batch} cannot begin at position {next_position}"));
         }
@@ -624,6 +630,10 @@ mod tests {
         refused(&shuffled, "sampler");
         let broken = State { next_position: 1000, ..state.clone() };
         assert!(saved.resume(&broken, false).is_err());
+        for batch_size in [0, u64::MAX] {
+            let broken = State { batch_size, next_position: batch_size, ..state.clone() };
+            assert!(saved.resume(&broken, true).unwrap_err().to_string().contains("expected 1 to 16777216"));
+        }
     }
 
     #[test]
