@@ -54,7 +54,7 @@ impl Gate {
         Self { loads: Mutex::new(Some(0)), changed: Condvar::new() }
     }
 
-    fn enter(&self) {
+    pub(crate) fn enter(&self) {
         let mut loads = lock(&self.loads);
         while loads.is_none() {
             loads = wait(&self.changed, loads);
@@ -62,7 +62,7 @@ impl Gate {
         *loads = loads.map(|loads| loads + 1);
     }
 
-    fn leave(&self) {
+    pub(crate) fn leave(&self) {
         let mut loads = lock(&self.loads);
         *loads = loads.map(|loads| loads - 1);
         drop(loads);

@@ -7,6 +7,8 @@ mod error;
 mod failure;
 mod job;
 mod loader;
+#[cfg(all(test, loom))]
+mod models;
 mod plan;
 mod reassembly;
 mod report;

@@ -2,15 +2,15 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle, ThreadId};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::bell::Bell;
 use super::desk::Desk;
 use super::run::{Drive, Step};
 use crate::error::{Error, ErrorKind, Result};
 use crate::report::Meters;
-use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering, lock, wait, wait_until};
+use crate::sync::thread::{self, JoinHandle, ThreadId};
+use crate::sync::{AtomicBool, AtomicU64, Condvar, Instant, Mutex, Ordering, lock, wait, wait_until};
 
 /// What the threads of a pool share.
 struct Shared {

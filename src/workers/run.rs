@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
@@ -13,7 +13,7 @@ use super::desk::{Desk, Ticket};
 use super::pace::Pace;
 use crate::reassembly::Slots;
 use crate::report::Meter;
-use crate::sync::{AtomicBool, AtomicU64, Breaker, Ordering, Waiter, hint, thread};
+use crate::sync::{self, AtomicBool, AtomicU64, Breaker, Instant, Ordering, Waiter, hint, thread};
 
 /// What a job may use while it loads.
 #[derive(Debug, Clone, Copy)]
@@ -174,7 +174,7 @@ impl<J: Job> Run<J> {
     /// How many batches from `seq` on may be claimed now.
     fn room(&self, seq: u64) -> u64 {
         // Acquire pairs with the store in `advance`: a batch that is seen as taken has left its slot.
-        let due = self.due.load(Ordering::SeqCst);
+        let due = self.due.load(Ordering::Acquire);
         let end = self.end.load(Ordering::Acquire).min(due + self.window.load(Ordering::Relaxed));
         end.saturating_sub(seq)
     }
@@ -219,7 +219,7 @@ impl<J: Job> Run<J> {
                 }
                 continue;
             };
-            let (due, mut lost) = (self.due.load(Ordering::SeqCst), false);
+            let (due, mut lost) = (self.due.load(Ordering::Acquire), false);
             let bytes = if task.num_rows == 0 { Some(0) } else { self.job.size_bytes(seq, row) };
             let admitted = budget.admit(seq, due, bytes, || {
                 lost = swap().is_err();
@@ -242,7 +242,7 @@ impl<J: Job> Run<J> {
 
     /// Rouses another worker if what is left to claim is worth more than the wake-up.
     fn rouse_if_worthwhile(&self, seq: u64, num_rows: usize) {
-        if !self.bell.anyone_asleep() {
+        if !self.bell.seems_anyone_asleep() {
             return;
         }
         let room = self.room(seq + 1);
@@ -263,7 +263,8 @@ impl<J: Job> Run<J> {
         let start = Instant::now();
         let whole = count == num_rows;
         // Of a whole batch nobody else sees anything before it is done; it needs no slot until then.
-        let partial = if whole { Arc::new(self.job.open(seq)) } else { self.slots.enter(seq, || self.job.open(seq)) };
+        let open = || self.job.open(seq);
+        let partial = if whole { sync::Arc::new(open()) } else { self.slots.enter(seq, open) };
         let bytes = self.job.load(seq, rows, &partial, self.context(desk));
         let took = start.elapsed();
         self.pace.record(count, took);
@@ -276,7 +277,8 @@ impl<J: Job> Run<J> {
         if self.breaker.is_broken() {
             return;
         }
-        let finished = if whole { Arc::into_inner(partial) } else { self.slots.leave(seq, partial, count, num_rows) };
+        let finished =
+            if whole { sync::Arc::try_unwrap(partial).ok() } else { self.slots.leave(seq, partial, count, num_rows) };
         if let Some(partial) = finished {
             self.finish(seq, partial, desk);
         }
@@ -338,8 +340,9 @@ impl<J: Job> Run<J> {
 
     /// Moves on to the next batch and lets workers claim into the room that this makes.
     fn advance(&self, seq: u64) {
-        // SeqCst pairs with a worker's announcement that it goes to sleep: either it sees the room, or it is seen.
-        self.due.store(seq + 1, Ordering::SeqCst);
+        // Release pairs with the load in `room`. A worker that goes to sleep either sees this room or is seen below: the
+        // bell has the fences for that.
+        self.due.store(seq + 1, Ordering::Release);
         if let Some(budget) = &self.budget {
             budget.release(seq);
         }
@@ -373,8 +376,8 @@ impl<J: Job> Run<J> {
 /// About what it takes to wake a sleeping thread.
 const WAKE_UP_NS: u64 = 30_000;
 /// How often the consumer looks again before it lets others run, and how often it lets them run before it sleeps.
-const SPINS: usize = 64;
-const YIELDS: usize = 2;
+const SPINS: usize = if cfg!(loom) { 0 } else { 64 };
+const YIELDS: usize = if cfg!(loom) { 0 } else { 2 };
 
 impl<J: Job> Drive for Run<J> {
     fn step(&self, this: &Arc<dyn Drive>, desk: &Desk) -> Step {
@@ -404,7 +407,7 @@ impl<J: Job> Drive for Run<J> {
 
 impl<J: Job> Feed<J::Output> for Run<J> {
     fn take(&self, this: &Arc<dyn Drive>, seq: u64, desk: &Desk) -> J::Output {
-        debug_assert_eq!(self.due.load(Ordering::SeqCst), seq, "batches are taken in order");
+        debug_assert_eq!(self.due.load(Ordering::Relaxed), seq, "batches are taken in order");
         let output = match self.slots.take(seq, None) {
             Some(output) => output,
             None => self.wait_for(this, seq, desk),
@@ -450,7 +453,7 @@ impl<J: Job> Run<J> {
                 self.bell.ring_one();
             }
             // A token left by an earlier wake-up makes this return at once, and the loop looks again.
-            thread::park();
+            sync::park();
             // Only the consumer's own handle cancels a run, and this is the consumer.
             assert!(!self.breaker.is_broken(), "a worker met a defect of the loader; its message is above");
         };
