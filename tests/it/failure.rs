@@ -197,7 +197,7 @@ fn a_long_back_off_does_not_hold_up_the_drop() {
     within_a_minute("back-off", || {
         let (asked, was_asked) = mpsc::channel();
         let source = odd_ones(1, move |_| {
-            drop(asked.send(()));
+            let _ = asked.send(());
             Err(Error::sample("never"))
         });
         let hours = Duration::from_secs(3600);
@@ -410,7 +410,7 @@ fn a_drop_waits_for_running_samples_and_no_longer() {
             let (gate, running) = (gate.clone(), Arc::clone(&running));
             from_fn(100, move |index| {
                 running.fetch_add(1, Ordering::SeqCst);
-                drop(started.send(()));
+                let _ = started.send(());
                 gate.pass();
                 running.fetch_sub(1, Ordering::SeqCst);
                 index as u32
