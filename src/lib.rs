@@ -5,6 +5,7 @@ pub mod compose;
 mod epoch;
 mod error;
 mod failure;
+mod gate;
 mod job;
 mod loader;
 mod plan;

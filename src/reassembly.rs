@@ -54,12 +54,13 @@ impl<P, O> Slots<P, O> {
         drop(partial);
         let mut slot = lock(self.slot(seq));
         slot.rows_done += rows;
-        assert!(slot.rows_done <= num_rows, "{} of {num_rows} rows of batch {seq} are done", slot.rows_done);
+        debug_assert!(slot.rows_done <= num_rows, "{} of {num_rows} rows of batch {seq} are done", slot.rows_done);
         if slot.rows_done < num_rows {
             return None;
         }
         slot.rows_done = 0;
-        let partial = slot.partial.take().expect("a batch is open until its last row is done");
+        // It is gone if the run was cancelled since this worker looked; nobody wants it then.
+        let partial = slot.partial.take()?;
         drop(slot);
         Some(Arc::into_inner(partial).expect("every worker dropped its part before it was counted"))
     }

@@ -39,23 +39,58 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Every how many tasks the time inside the source is taken, when samples are so cheap that the clock would show.
-const TIMED_TASKS: u64 = 64;
-/// From which cost of a sample on it is always taken.
-const ALWAYS_TIMED_NS: u64 = 5_000;
+/// Every how many tasks the clock is read, when tasks are so short that reading it would show.
+const TIMED_TASKS: u64 = 16;
+/// From which length of a task on it is always read: a reading takes about 30 ns, and a task has four to six.
+const LONG_TASK_NS: u64 = 10_000;
+/// Every how many timed tasks the time inside the source is taken, sample by sample, and from which cost of a sample on
+/// it always is.
+const STAGED_TASKS: u64 = 4 * TIMED_TASKS;
+const COSTLY_SAMPLE_NS: u64 = 5_000;
 
-impl Meter {
-    pub(crate) fn record_load(&self, samples: u64, took: Duration) {
-        add(&self.0.tasks, 1);
-        add(&self.0.samples, samples);
-        add(&self.0.load_ns, nanos(took));
+/// A reading of the clock, and how many tasks it stands for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stopwatch {
+    start: Instant,
+    tasks: u32,
+}
+
+impl Stopwatch {
+    /// The time since the watch was started.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.start.elapsed()
     }
 
-    /// Whether the next task's stages are to be timed.
+    /// The same for all the tasks that it stands for.
+    fn weighted(&self, elapsed: Duration) -> Duration {
+        elapsed * self.tasks
+    }
+}
+
+impl Meter {
+    /// Starts the clock for a task that is thought to take so long, if it is one to be timed.
+    pub(crate) fn start(&self, expected_ns: Option<u64>) -> Option<Stopwatch> {
+        let short = expected_ns.is_some_and(|expected| expected < LONG_TASK_NS);
+        if short && !self.0.tasks.load(Ordering::Relaxed).is_multiple_of(TIMED_TASKS) {
+            return None;
+        }
+        Some(Stopwatch { start: Instant::now(), tasks: if short { TIMED_TASKS as u32 } else { 1 } })
+    }
+
+    /// Counts a task, and its time if it was taken.
+    pub(crate) fn record_load(&self, samples: u64, watch: Option<(Stopwatch, Duration)>) {
+        add(&self.0.tasks, 1);
+        add(&self.0.samples, samples);
+        if let Some((watch, took)) = watch {
+            add(&self.0.load_ns, nanos(watch.weighted(took)));
+        }
+    }
+
+    /// Whether the stages of the task under way are to be timed.
     pub(crate) fn times_stages(&self) -> bool {
         let tasks = self.0.tasks.load(Ordering::Relaxed);
         let samples = self.0.samples.load(Ordering::Relaxed).max(1);
-        tasks.is_multiple_of(TIMED_TASKS) || self.0.load_ns.load(Ordering::Relaxed) / samples > ALWAYS_TIMED_NS
+        tasks.is_multiple_of(STAGED_TASKS) || self.0.load_ns.load(Ordering::Relaxed) / samples > COSTLY_SAMPLE_NS
     }
 
     pub(crate) fn record_stages(&self, source: Duration, all: Duration) {
@@ -63,8 +98,8 @@ impl Meter {
         add(&self.0.timed_ns, nanos(all));
     }
 
-    pub(crate) fn record_close(&self, took: Duration) {
-        add(&self.0.close_ns, nanos(took));
+    pub(crate) fn record_close(&self, watch: Stopwatch, took: Duration) {
+        add(&self.0.close_ns, nanos(watch.weighted(took)));
     }
 
     pub(crate) fn record_full(&self, took: Duration) {
@@ -151,7 +186,11 @@ impl Meters {
             collate_busy: Duration::from_nanos(sum(&all, |counts| &counts.close_ns)),
             workers_waited_for_room: Duration::from_nanos(sum(&workers, |counts| &counts.full_ns)),
             workers_had_no_work: Duration::from_nanos(sum(&workers, |counts| &counts.over_ns)),
-            consumer_waited: Duration::from_nanos(sum(&consumers, |counts| &counts.wait_ns)),
+            consumer_waited: Duration::from_nanos(
+                sum(&consumers, |counts| &counts.wait_ns)
+                    + sum(&consumers, |counts| &counts.load_ns)
+                    + sum(&consumers, |counts| &counts.close_ns),
+            ),
             num_waits: sum(&consumers, |counts| &counts.waits),
             peak_bytes: Some(self.peak_bytes.load(Ordering::Relaxed)).filter(|&bytes| bytes != u64::MAX),
         }
@@ -183,8 +222,8 @@ impl fmt::Display for Bottleneck {
 
 /// Where a loader's time went since it was built.
 ///
-/// Times of the workers are sums over all of them. The time inside the source is taken of every task when samples
-/// cost more than a few microseconds, and of one in 64 otherwise.
+/// Times of the workers are sums over all of them. Where tasks are so short that the clock would show, one in sixteen is
+/// timed and stands for the others.
 #[derive(Debug, Clone)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -211,7 +250,7 @@ pub struct Report {
     pub workers_had_no_work: Duration,
     /// The consumer waited for a batch, or loaded samples itself for want of one.
     pub consumer_waited: Duration,
-    /// How often it had to.
+    /// How often it had to wait for somebody else.
     pub num_waits: u64,
     /// The most bytes that were queued, in work and parked at once in the last run, if the window is in bytes.
     pub peak_bytes: Option<u64>,

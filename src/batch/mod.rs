@@ -6,7 +6,7 @@ pub(crate) mod stack;
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
+use std::sync::Weak;
 
 use crossbeam_queue::ArrayQueue;
 
@@ -29,20 +29,28 @@ impl<D> Default for Spare<D> {
 /// Where the memory of dropped batches waits for the next ones. A batch that is held is not here, so nothing that
 /// someone holds is ever written.
 #[derive(Debug)]
-pub(crate) struct Spares<D>(ArrayQueue<Spare<D>>);
+pub(crate) struct Spares<D> {
+    spares: ArrayQueue<Spare<D>>,
+    keeps_data: bool,
+}
 
 impl<D> Spares<D> {
-    pub(crate) fn new(capacity: usize) -> Self {
-        Self(ArrayQueue::new(capacity.max(1)))
+    /// Room for `capacity` batches. Their data is kept only if a later batch can use it; otherwise it is dropped with
+    /// its batch, as its owner expects.
+    pub(crate) fn new(capacity: usize, keeps_data: bool) -> Self {
+        Self { spares: ArrayQueue::new(capacity.max(1)), keeps_data }
     }
 
     pub(crate) fn get(&self) -> Spare<D> {
-        self.0.pop().unwrap_or_default()
+        self.spares.pop().unwrap_or_default()
     }
 
-    pub(crate) fn put(&self, spare: Spare<D>) {
+    fn put(&self, mut spare: Spare<D>) {
+        if !self.keeps_data {
+            spare.data = None;
+        }
         // One too many is freed.
-        drop(self.0.push(spare));
+        drop(self.spares.push(spare));
     }
 }
 
@@ -69,7 +77,8 @@ pub struct Batch<D> {
     data: Option<D>,
     origin: Origin,
     ledgers: [Ledger; 2],
-    spares: Option<Arc<Spares<D>>>,
+    // Weak, so that a batch that is held does not keep the memory of others when the loader is gone.
+    spares: Weak<Spares<D>>,
 }
 
 /// Where a batch came from.
@@ -82,8 +91,8 @@ pub(crate) struct Origin {
 }
 
 impl<D> Batch<D> {
-    pub(crate) fn new(data: D, origin: Origin, ledgers: [Ledger; 2], spares: Arc<Spares<D>>) -> Self {
-        Self { data: Some(data), origin, ledgers, spares: Some(spares) }
+    pub(crate) fn new(data: D, origin: Origin, ledgers: [Ledger; 2], spares: Weak<Spares<D>>) -> Self {
+        Self { data: Some(data), origin, ledgers, spares }
     }
 
     /// The epoch.
@@ -114,7 +123,7 @@ impl<D> Batch<D> {
 
     /// The data alone. Its memory is not used for a later batch.
     pub fn into_inner(mut self) -> D {
-        self.spares = None;
+        self.spares = Weak::new();
         self.data.take().expect("a batch has its data until it is dropped")
     }
 }
@@ -135,7 +144,7 @@ impl<D> DerefMut for Batch<D> {
 
 impl<D> Drop for Batch<D> {
     fn drop(&mut self) {
-        if let Some(spares) = self.spares.take() {
+        if let Some(spares) = self.spares.upgrade() {
             spares.put(Spare {
                 data: self.data.take(),
                 indices: std::mem::take(&mut self.origin.indices),

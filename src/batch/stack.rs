@@ -51,7 +51,7 @@ pub trait Stack: Sized + Send + 'static + Sealed {
     fn empty_layout() -> Self::Layout;
     /// Makes room for rows, in the memory of a batch that is no longer used if there is one.
     #[doc(hidden)]
-    fn columns(layout: &Self::Layout, num_rows: usize, spare: Option<Self::Batch>) -> Self::Columns;
+    fn columns(layout: &Self::Layout, num_rows: usize, spare: Option<Self::Batch>) -> Result<Self::Columns>;
     /// One row of a chunk of them.
     #[doc(hidden)]
     fn row<'c>(
@@ -145,7 +145,7 @@ macro_rules! number {
                 Some(size_of::<$number>())
             }
             fn empty_layout() {}
-            fn columns((): &(), num_rows: usize, spare: Option<Self::Batch>) -> Self::Columns {
+            fn columns((): &(), num_rows: usize, spare: Option<Self::Batch>) -> Result<Self::Columns> {
                 Buffer::new(storage(spare), num_rows, 1)
             }
             #[inline]
@@ -201,7 +201,7 @@ impl<T: Element, const N: usize> Stack for [T; N] {
         Some(size_of::<[T; N]>())
     }
     fn empty_layout() {}
-    fn columns((): &(), num_rows: usize, spare: Option<Self::Batch>) -> Self::Columns {
+    fn columns((): &(), num_rows: usize, spare: Option<Self::Batch>) -> Result<Self::Columns> {
         Buffer::new(storage(spare), num_rows, N)
     }
     #[inline]
@@ -238,7 +238,7 @@ impl<T: Element> Stack for Vec<T> {
     fn empty_layout() -> usize {
         0
     }
-    fn columns(layout: &usize, num_rows: usize, spare: Option<Self::Batch>) -> Self::Columns {
+    fn columns(layout: &usize, num_rows: usize, spare: Option<Self::Batch>) -> Result<Self::Columns> {
         Buffer::new(storage(spare), num_rows, *layout)
     }
     #[inline]
@@ -295,7 +295,7 @@ where
     fn empty_layout() -> D {
         D::zeros(D::NDIM.unwrap_or(0))
     }
-    fn columns(layout: &D, num_rows: usize, spare: Option<Self::Batch>) -> Self::Columns {
+    fn columns(layout: &D, num_rows: usize, spare: Option<Self::Batch>) -> Result<Self::Columns> {
         Buffer::new(storage(spare), num_rows, layout.size())
     }
     #[inline]
@@ -329,7 +329,7 @@ impl Stack for String {
         None
     }
     fn empty_layout() {}
-    fn columns((): &(), num_rows: usize, spare: Option<Self::Batch>) -> Self::Columns {
+    fn columns((): &(), num_rows: usize, spare: Option<Self::Batch>) -> Result<Self::Columns> {
         Buffer::new(spare.unwrap_or_default(), num_rows, 1)
     }
     fn row<'c>(chunk: &'c mut &mut [String], (): &(), row: usize) -> &'c mut String {
@@ -369,12 +369,12 @@ macro_rules! tuple {
             fn empty_layout() -> Self::Layout {
                 ($($name::empty_layout(),)+)
             }
-            fn columns(layout: &Self::Layout, num_rows: usize, spare: Option<Self::Batch>) -> Self::Columns {
+            fn columns(layout: &Self::Layout, num_rows: usize, spare: Option<Self::Batch>) -> Result<Self::Columns> {
                 let ($($spare,)+) = match spare {
                     Some(spare) => ($(Some(spare.$field),)+),
                     None => ($(None::<$name::Batch>,)+),
                 };
-                ($($name::columns(&layout.$field, num_rows, $spare),)+)
+                Ok(($($name::columns(&layout.$field, num_rows, $spare)?,)+))
             }
             #[inline]
             fn row<'c>(
@@ -430,7 +430,7 @@ mod tests {
 
     fn stack<S: Stack>(samples: Vec<S>, keep: Option<&[bool]>, spare: Option<S::Batch>) -> S::Batch {
         let (layout, num_rows) = (samples[0].layout(), samples.len());
-        let rows = Rows::new(S::columns(&layout, num_rows, spare), num_rows, Ledger::default());
+        let rows = Rows::new(S::columns(&layout, num_rows, spare).unwrap(), num_rows, Ledger::default());
         for (row, sample) in samples.into_iter().enumerate() {
             let mut chunk = rows.claim(row..row + 1);
             sample.write(S::row(&mut chunk, &layout, 0));
