@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench loader [NAME..]` prints, for each kind of work, rates and their ratio to the first row, which
 //! is the limit or the baseline. Run it with nothing else going on. `PROCESSION_REPEATS` sets the number of rounds.
-#![allow(clippy::unwrap_used, reason = "a benchmark that fails should say so at once")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark prints, and one that fails should say so")]
 
 mod common;
 
@@ -51,7 +51,11 @@ fn hand_off() {
         "batch/s",
         BATCHES as f64,
         &mut [
-            ("a plain loop", &mut || (0..BATCHES).for_each(|index| drop(black_box(index)))),
+            ("a plain loop", &mut || {
+                (0..BATCHES).for_each(|index| {
+                    black_box(index);
+                })
+            }),
             ("loader, 0 workers", &mut || drain(&none, 0)),
             ("loader, 1 worker", &mut || drain(&one, 0)),
             ("loader, 2 workers", &mut || drain(&two, 0)),
@@ -197,7 +201,9 @@ fn compute() {
         std::thread::scope(|scope| {
             for part in 0..threads {
                 scope.spawn(move || {
-                    (part..LEN).step_by(threads).for_each(|index| drop(black_box(arithmetic(index))));
+                    (part..LEN).step_by(threads).for_each(|index| {
+                        black_box(arithmetic(index));
+                    });
                 });
             }
         });
@@ -245,7 +251,11 @@ fn skewed() {
                     }
                 });
             }),
-            ("naive generator", &mut || (0..LEN).for_each(|index| drop(black_box(work(index))))),
+            ("naive generator", &mut || {
+                (0..LEN).for_each(|index| {
+                    black_box(work(index));
+                })
+            }),
             ("loader, 1 worker", &mut || drain(&one, 0)),
             ("loader, 2 workers", &mut || drain(&two, 0)),
         ],

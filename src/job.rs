@@ -76,7 +76,7 @@ pub(crate) struct Partial<P: Stage, A: Assemble<P>> {
     plan: BatchPlan,
     indices: Rows<Buffer<u64>>,
     // Set by the first sample whose layout is known.
-    body: OnceLock<Result<Body<A::Layout, A::Columns>>>,
+    body: OnceLock<Result<BodyOf<P, A>>>,
     // What the body is made of when it is made.
     spare: Mutex<(Option<A::Batch>, Ledger)>,
     troubles: Mutex<Vec<Trouble<P::Sample>>>,
@@ -88,8 +88,10 @@ struct Body<L, C> {
     rows: Rows<C>,
 }
 
-/// The body of a batch that an assembly makes, and the rows of it that failed.
-type Settled<P, A> = (Body<<A as Assemble<P>>::Layout, <A as Assemble<P>>::Columns>, Vec<(usize, Error)>);
+/// The body of a batch that an assembly makes.
+type BodyOf<P, A> = Body<<A as Assemble<P>>::Layout, <A as Assemble<P>>::Columns>;
+/// The same, and the rows of it that failed.
+type Settled<P, A> = (BodyOf<P, A>, Vec<(usize, Error)>);
 
 /// A row that is not in its place.
 enum Trouble<S> {
@@ -180,7 +182,7 @@ impl<P: Stage, A: Assemble<P>> BatchJob<P, A> {
     fn load_in_place(
         &self,
         partial: &Partial<P, A>,
-        body: &Body<A::Layout, A::Columns>,
+        body: &BodyOf<P, A>,
         rows: Range<usize>,
         indices: &[u64],
         breaker: &Breaker,
@@ -333,7 +335,7 @@ impl<P: Stage, A: Assemble<P>> Recipe<P, A> {
         num_rows: usize,
         spare: Option<A::Batch>,
         ledger: Ledger,
-    ) -> Result<Body<A::Layout, A::Columns>> {
+    ) -> Result<BodyOf<P, A>> {
         let columns = self.assemble.columns(&layout, num_rows, spare)?;
         Ok(Body { layout, rows: Rows::new(columns, num_rows, ledger) })
     }
@@ -343,7 +345,7 @@ impl<P: Stage, A: Assemble<P>> Recipe<P, A> {
     /// failures by row.
     fn settle(
         &self,
-        body: Option<Body<A::Layout, A::Columns>>,
+        body: Option<BodyOf<P, A>>,
         troubles: Vec<Trouble<P::Sample>>,
         num_rows: usize,
         indices: &[u64],
@@ -495,11 +497,7 @@ impl<P: Stage, A: Assemble<P>> Partial<P, A> {
     }
 
     /// The rows, made in a layout by whoever asks first; and whether this was it.
-    fn body(
-        &self,
-        recipe: &Recipe<P, A>,
-        layout: impl FnOnce() -> A::Layout,
-    ) -> Result<(&Body<A::Layout, A::Columns>, bool)> {
+    fn body(&self, recipe: &Recipe<P, A>, layout: impl FnOnce() -> A::Layout) -> Result<(&BodyOf<P, A>, bool)> {
         let mut made = false;
         let body = self.body.get_or_init(|| {
             made = true;

@@ -4,12 +4,12 @@
 use std::time::Instant;
 
 /// How often each way is run, in turn with the others, so that a slow moment of the machine meets all of them.
-pub fn repeats() -> usize {
+pub(crate) fn repeats() -> usize {
     std::env::var("PROCESSION_REPEATS").ok().and_then(|text| text.parse().ok()).unwrap_or(7)
 }
 
 /// The times of several ways of doing a thing, in seconds: for each way one for each round, sorted.
-pub fn race(ways: &mut [(&str, &mut dyn FnMut())]) -> Vec<Vec<f64>> {
+pub(crate) fn race(ways: &mut [(&str, &mut dyn FnMut())]) -> Vec<Vec<f64>> {
     let mut times = vec![Vec::new(); ways.len()];
     // One uncounted round first: page faults, caches, and the loader's estimate of costs.
     for round in 0..=repeats() {
@@ -25,12 +25,12 @@ pub fn race(ways: &mut [(&str, &mut dyn FnMut())]) -> Vec<Vec<f64>> {
     times
 }
 
-pub fn median(sorted: &[f64]) -> f64 {
+pub(crate) fn median(sorted: &[f64]) -> f64 {
     sorted[sorted.len() / 2]
 }
 
 /// Prints a row for each way: its rate, its spread, and its ratio to the first way.
-pub fn table(title: &str, unit: &str, amount: f64, ways: &mut [(&str, &mut dyn FnMut())]) -> Vec<f64> {
+pub(crate) fn table(title: &str, unit: &str, amount: f64, ways: &mut [(&str, &mut dyn FnMut())]) -> Vec<f64> {
     println!("\n{title}");
     let times = race(ways);
     let limit = median(&times[0]);
