@@ -348,6 +348,7 @@ impl<B: Send + 'static> Iterator for Epoch<B> {
             }
             let seq = self.first + self.taken;
             let this: Arc<dyn Drive> = Arc::clone(&handle.run) as _;
+            let waits = self.desk.meter().waits();
             let Some(outcome) = handle.run.take(&this, seq, &self.desk) else {
                 let interrupted = handle.taken.load(Ordering::Acquire) == ABANDONED;
                 let error = if interrupted { self.interrupted() } else { Error::worker_panicked() };
@@ -357,6 +358,9 @@ impl<B: Send + 'static> Iterator for Epoch<B> {
             // Not over a mark that the run was abandoned since.
             let _ = handle.taken.compare_exchange(seq, seq + 1, Ordering::AcqRel, Ordering::Acquire);
             self.desk.meter().record_batch();
+            if self.desk.meter().waits() != waits {
+                self.engine.tune();
+            }
             if let Some(item) = self.account(outcome) {
                 return Some(item);
             }

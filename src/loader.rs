@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::{Bound, RangeBounds};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::batch::Spares;
 use crate::batch::assemble::{Assemble, Collated, Stacked};
@@ -18,9 +18,11 @@ use crate::rng::VisitRng;
 use crate::sampler::{InOrder, Sampler, Shuffle};
 use crate::sequence::Sequence;
 use crate::stage::{Augment, Map, Root, Stage, TryMap};
+use crate::sync::{AtomicUsize, Ordering};
 use crate::workers::pace::Pace;
 use crate::workers::pool::Pool;
 use crate::workers::run::{Feed, Run, Settings, max_batches};
+use crate::workers::tuner::Tuner;
 
 /// The most that may be in flight at once: the bound on memory, and what keeps workers from running ahead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +45,7 @@ const MAX_WINDOW: usize = 1 << 16;
 const MAX_AUTO_WINDOW: usize = 64;
 const MAX_BYTES_WINDOW: usize = 1024;
 const MAX_WORKERS: usize = 4096;
+const MAX_AUTO_WORKERS: usize = 64;
 const DEFAULT_BATCH_SIZE: u64 = 32;
 
 /// Describes a loader. Made by [`Loader::builder`].
@@ -130,7 +133,7 @@ impl<B: Send + 'static> fmt::Debug for Loader<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Loader")
             .field("plan", &self.engine.plan)
-            .field("num_workers", &self.engine.settings.num_workers)
+            .field("num_workers", &self.num_workers())
             .finish_non_exhaustive()
     }
 }
@@ -140,7 +143,9 @@ pub(crate) struct Engine<B: Send + 'static> {
     kitchen: Box<dyn Kitchen<B>>,
     pub(crate) plan: Plan,
     pub(crate) on_failure: OnFailure,
-    pub(crate) settings: Settings,
+    settings: Settings,
+    // Present if the number of workers is left to the loader.
+    tuner: Option<Mutex<Tuner>>,
     pub(crate) meters: Arc<Meters>,
     pace: Arc<Pace>,
     pub(crate) last_receipt: Mutex<Option<Receipt>>,
@@ -184,6 +189,16 @@ impl<B: Send + 'static> Engine<B> {
 
     pub(crate) fn on_epoch_start(&self, epoch: u64) -> Result<()> {
         self.kitchen.on_epoch_start(epoch)
+    }
+
+    /// Looks, after the consumer had to wait, whether another number of workers would be better.
+    pub(crate) fn tune(&self) {
+        // Somebody else's look is as good as this one.
+        if let Some(Ok(mut tuner)) = self.tuner.as_ref().map(Mutex::try_lock)
+            && let Some(num_workers) = tuner.decide(Instant::now(), self.meters.reading())
+        {
+            self.settings.num_workers.store(self.pool.resize(num_workers), Ordering::Relaxed);
+        }
     }
 
     /// Starts a run over a part of an epoch and the `more` epochs after it, or as many of them as one run can number.
@@ -278,14 +293,14 @@ impl<B: Send + 'static> Loader<B> {
         self.engine.plan.num_batches()
     }
 
-    /// The number of workers.
+    /// The number of workers, now: where it is left to the loader it may change while batches are taken.
     pub fn num_workers(&self) -> usize {
-        self.engine.settings.num_workers
+        self.engine.settings.num_workers.load(Ordering::Relaxed)
     }
 
     /// Where the time went since the loader was built.
     pub fn report(&self) -> Report {
-        self.engine.meters.report(self.engine.settings.num_workers)
+        self.engine.meters.report(self.num_workers())
     }
 
     /// The account of the epoch that ended last, completely or not.
@@ -437,7 +452,8 @@ impl<P, A> LoaderBuilder<P, A> {
         self
     }
 
-    /// Sets the number of workers, at most 4,096. By default one for each processor that this process may use. With 0 samples are
+    /// Sets the number of workers, at most 4,096. By default it is left to the loader: one for each processor that this
+    /// process may use, and more, up to 64, while batches are waited for and that makes them come faster. With 0 samples are
     /// loaded in the thread that asks for batches, when it asks: the same output, for debugging.
     pub fn workers(mut self, num_workers: usize) -> Self {
         self.options.num_workers = Some(num_workers);
@@ -537,7 +553,15 @@ impl<P: Stage, A: Assemble<P>> LoaderBuilder<P, A> {
             Window::Batches(batches) => (batches, batches, None),
             Window::Bytes(bytes) => (MAX_BYTES_WINDOW, MAX_BYTES_WINDOW, Some(bytes)),
         };
-        let settings = Settings { window, max_window, window_bytes, timeout: options.timeout, num_workers };
+        let settings = Settings {
+            window,
+            max_window,
+            window_bytes,
+            timeout: options.timeout,
+            num_workers: Arc::new(AtomicUsize::new(num_workers)),
+        };
+        let now = Instant::now();
+        let tuner = options.num_workers.is_none().then(|| Tuner::new(num_workers, MAX_AUTO_WORKERS, now));
         // Memory of dropped batches that the next ones can use: as many as can be under way at once. Where bytes are
         // bounded none, as what waits here is not counted.
         let num_spares = max_window + 2;
@@ -562,6 +586,7 @@ impl<P: Stage, A: Assemble<P>> LoaderBuilder<P, A> {
                 plan,
                 on_failure: options.on_failure,
                 settings,
+                tuner: tuner.map(Mutex::new),
                 meters,
                 pace: Arc::new(Pace::new()),
                 last_receipt: Mutex::new(None),

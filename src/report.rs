@@ -115,9 +115,21 @@ impl Meter {
         add(&self.0.wait_ns, nanos(took));
     }
 
+    /// How often its consumer had to wait.
+    pub(crate) fn waits(&self) -> u64 {
+        self.0.waits.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn record_batch(&self) {
         add(&self.0.batches, 1);
     }
+}
+
+/// What was counted so far.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Reading {
+    pub(crate) samples: u64,
+    pub(crate) consumer_waited: Duration,
 }
 
 /// The accounts of a loader's threads.
@@ -162,6 +174,18 @@ impl Meters {
 
     pub(crate) fn record_peak(&self, bytes: u64) {
         self.peak_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// How many samples were loaded, and how long consumers waited for them.
+    pub(crate) fn reading(&self) -> Reading {
+        let of = |meters: &Mutex<Vec<Arc<Meter>>>, field: fn(&Counts) -> &AtomicU64| {
+            let meters = meters.lock().unwrap_or_else(PoisonError::into_inner);
+            meters.iter().map(|meter| field(&meter.0).load(Ordering::Relaxed)).sum::<u64>()
+        };
+        Reading {
+            samples: of(&self.workers, |counts| &counts.samples) + of(&self.consumers, |counts| &counts.samples),
+            consumer_waited: Duration::from_nanos(of(&self.consumers, |counts| &counts.wait_ns)),
+        }
     }
 
     pub(crate) fn report(&self, num_workers: usize) -> Report {
@@ -230,7 +254,7 @@ impl fmt::Display for Bottleneck {
 pub struct Report {
     /// The time since the loader was built.
     pub elapsed: Duration,
-    /// The number of workers.
+    /// The number of workers, now.
     pub num_workers: usize,
     /// How many samples were loaded.
     pub num_samples: u64,

@@ -20,6 +20,8 @@ struct Shared {
     version: AtomicU64,
     bell: Arc<Bell>,
     stopping: AtomicBool,
+    // Whether there are more workers than wanted, for a look without the lock.
+    too_many: AtomicBool,
     meters: Arc<Meters>,
     crew: Mutex<Crew>,
     // Signalled when a worker leaves, and when the watch is to look at `Crew::dismissed_watch`.
@@ -31,6 +33,8 @@ struct Shared {
 struct Crew {
     // Workers that have not left and are not given up.
     num_live: usize,
+    // How many there should be. More are hired when it grows; when it shrinks those too many leave.
+    num_wanted: usize,
     // Their handles and desks. One whose sample expired is no longer here: its thread ends when its `get` does.
     members: Vec<(JoinHandle<()>, Arc<Desk>)>,
     num_started: usize,
@@ -57,12 +61,14 @@ impl Pool {
             version: AtomicU64::new(0),
             bell: Arc::new(Bell::new()),
             stopping: AtomicBool::new(false),
+            too_many: AtomicBool::new(false),
             meters,
             crew: Mutex::new(Crew::default()),
             changed: Condvar::new(),
         });
         // From here on a failure drops the pool, which ends the threads started so far.
         let pool = Self { shared };
+        lock(&pool.shared.crew).num_wanted = num_workers;
         for _ in 0..num_workers {
             pool.shared.hire(None).map_err(|(cause, _)| cause).map_err(|cause| could_not_start("worker", cause))?;
         }
@@ -79,6 +85,25 @@ impl Pool {
 
     pub(crate) fn bell(&self) -> &Arc<Bell> {
         &self.shared.bell
+    }
+
+    /// Makes the number of workers another one, or as near to it as the system has threads. Those too many leave when
+    /// they have done their task. Returns the number that there will be.
+    pub(crate) fn resize(&self, num_workers: usize) -> usize {
+        let missing = {
+            let mut crew = lock(&self.shared.crew);
+            crew.num_wanted = num_workers;
+            // Those who left since the last time.
+            crew.members.retain(|(handle, _)| !handle.is_finished());
+            self.shared.too_many.store(crew.num_live > num_workers, Ordering::Release);
+            num_workers.saturating_sub(crew.num_live)
+        };
+        let hired = (0..missing).take_while(|_| self.shared.hire(None).is_ok()).count();
+        if missing == 0 {
+            // Those too many may be asleep.
+            self.shared.bell.ring_all();
+        }
+        num_workers - (missing - hired)
     }
 
     /// Gives the workers a run to serve, after those they have.
@@ -171,6 +196,9 @@ impl Shared {
         let mut runs: Vec<Arc<dyn Drive>> = Vec::new();
         let mut version = u64::MAX;
         let expired = loop {
+            if self.leaves_for_being_too_many() {
+                return;
+            }
             match self.round(&mut runs, &mut version, desk) {
                 Step::Worked => {}
                 Step::Expired => break true,
@@ -180,8 +208,9 @@ impl Shared {
                     let mut last = step;
                     self.bell.sleep_unless(|| {
                         last = self.round(&mut runs, &mut version, desk);
-                        let awake =
-                            matches!(last, Step::Worked | Step::Expired) || self.stopping.load(Ordering::SeqCst);
+                        let awake = matches!(last, Step::Worked | Step::Expired)
+                            || self.stopping.load(Ordering::SeqCst)
+                            || self.too_many.load(Ordering::Acquire);
                         if !awake {
                             // What a sleeping worker held on to would live until it wakes.
                             runs.clear();
@@ -203,6 +232,20 @@ impl Shared {
             lock(&self.crew).num_live -= 1;
             self.changed.notify_all();
         }
+    }
+
+    /// Counts this worker out if there are more than wanted.
+    fn leaves_for_being_too_many(&self) -> bool {
+        if !self.too_many.load(Ordering::Acquire) {
+            return false;
+        }
+        let mut crew = lock(&self.crew);
+        let leaves = crew.num_live > crew.num_wanted && !self.stopping.load(Ordering::SeqCst);
+        if leaves {
+            crew.num_live -= 1;
+        }
+        self.too_many.store(crew.num_live > crew.num_wanted, Ordering::Release);
+        leaves
     }
 
     /// Does one task of each run.

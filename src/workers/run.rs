@@ -13,7 +13,7 @@ use super::desk::{Desk, Ticket};
 use super::pace::Pace;
 use crate::reassembly::Slots;
 use crate::report::{Meter, Stopwatch};
-use crate::sync::{AtomicBool, AtomicU64, Breaker, Ordering, Waiter, after, hint, thread};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Breaker, Ordering, Waiter, after, hint, thread};
 
 /// What a job may use while it loads.
 #[derive(Debug, Clone, Copy)]
@@ -105,8 +105,8 @@ pub(crate) struct Settings {
     pub(crate) window_bytes: Option<u64>,
     /// How long one sample may take.
     pub(crate) timeout: Option<Duration>,
-    /// The number of workers.
-    pub(crate) num_workers: usize,
+    /// The number of workers, which may change; 0 stays 0.
+    pub(crate) num_workers: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -192,7 +192,7 @@ impl<J: Job> Run<J> {
             1
         } else {
             let most = self.pace.samples_per_task();
-            if most >= num_rows { num_rows } else { most.min(left.div_ceil(self.settings.num_workers.max(1))) }
+            if most >= num_rows { num_rows } else { most.min(left.div_ceil(self.num_workers().max(1))) }
         };
         let end = row + left.min(most.max(1));
         let next = if end == num_rows { self.pack(seq + 1, 0) } else { self.pack(seq, end) };
@@ -237,6 +237,11 @@ impl<J: Job> Run<J> {
                 None => return Err(Step::Full),
             }
         }
+    }
+
+    fn num_workers(&self) -> usize {
+        // Relaxed: it decides how work is cut, not who does it.
+        self.settings.num_workers.load(Ordering::Relaxed)
     }
 
     fn next_seq(&self) -> u64 {
@@ -412,7 +417,7 @@ const YIELDS: usize = 2;
 impl<J: Job> Drive for Run<J> {
     fn step(&self, this: &Arc<dyn Drive>, desk: &Desk) -> Step {
         // Without workers there is nobody to take over from a stuck sample, and no watch to notice one.
-        let timeout = self.settings.timeout.filter(|_| self.settings.num_workers > 0);
+        let timeout = self.settings.timeout.filter(|_| self.num_workers() > 0);
         match (self.claim(timeout.is_some()), timeout) {
             (Ok(task), Some(timeout)) => self.perform_within(timeout, task, this, desk),
             (Ok(task), None) => {
@@ -459,7 +464,7 @@ impl<J: Job> Run<J> {
     /// Waits for a batch: does a task itself where that is quicker than being woken, else looks a little longer, lets
     /// others run, and sleeps. `None` if the run is cancelled.
     fn wait_for(&self, this: &Arc<dyn Drive>, seq: u64, desk: &Desk) -> Option<J::Output> {
-        let alone = self.settings.num_workers == 0;
+        let alone = self.num_workers() == 0;
         self.widen();
         loop {
             if alone || (self.settings.timeout.is_none() && self.pace.is_shorter_than_a_wake_up()) {

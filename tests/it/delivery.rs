@@ -617,3 +617,29 @@ fn resuming_in_the_middle_of_an_iteration_goes_where_the_state_says() {
     let resumed = epochs.resume(&state).unwrap().next().unwrap();
     assert_eq!((resumed.number(), collect_indices(resumed)), (5, expected));
 }
+
+#[test]
+fn the_number_of_workers_grows_while_that_pays() {
+    use procession::testing::Slow;
+    within_a_minute("tuning", || {
+        let source = Slow::sleeping((0..64_u64).collect::<Vec<_>>(), |_| Duration::from_millis(2));
+        let loader = Loader::builder(source).batch_size(8).shuffle(1).build().unwrap();
+        let before = loader.num_workers();
+        // However long it takes, the output is the plan's.
+        for epoch in loader.epochs(0..) {
+            let number = epoch.number();
+            let order = collect_indices(epoch);
+            assert_eq!(order, (0..8).map(|batch| loader.plan().indices(number, batch)).collect::<Vec<_>>());
+            if loader.num_workers() > before {
+                break;
+            }
+        }
+    });
+}
+
+#[test]
+fn a_number_of_workers_that_is_given_stays() {
+    let loader = Loader::builder(numbers(5)).workers(3).build().unwrap();
+    drop(lists(&loader, 0));
+    assert_eq!(loader.num_workers(), 3);
+}
