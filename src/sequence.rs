@@ -122,6 +122,13 @@ pub trait Sequence: Send + Sync {
     }
 }
 
+/// Checks an index that nothing else checks: one at or beyond the length is a programming mistake.
+#[inline]
+#[track_caller]
+pub(crate) fn check_index(index: usize, len: usize) {
+    assert!(index < len, "index {index} is out of range for a sequence of {len} samples");
+}
+
 macro_rules! forward {
     ($($type:ty),+) => {$(
         impl<S: Sequence + ?Sized> Sequence for $type {

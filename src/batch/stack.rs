@@ -4,6 +4,8 @@
 use ndarray::{Array, Array1, Array2, ArrayView, Dimension, Ix1, RemoveAxis};
 
 use super::rows::{Buffer, Columns};
+use crate::error::Result;
+use crate::sequence::Sequence;
 
 /// The row of a batch that a sample of type `S` is written to.
 ///
@@ -28,7 +30,7 @@ impl<T: Copy + Default + Send + Sync + 'static> Element for T {}
 ///
 /// Other types become one of these in [`map`](crate::LoaderBuilder::map), or are collated by a closure
 /// ([`collate`](crate::LoaderBuilder::collate)). The trait cannot be implemented outside this crate.
-pub trait Stack: Sized + Send + 'static + private::Sealed {
+pub trait Stack: Sized + Send + 'static + Sealed {
     /// The shape of one sample. All samples of a batch must have the same one.
     type Layout: Clone + PartialEq + std::fmt::Debug + Send + Sync + 'static;
     /// What the samples stack to.
@@ -62,12 +64,49 @@ pub trait Stack: Sized + Send + 'static + private::Sealed {
     /// Makes the batch, of those of the first `num_rows` rows whose `keep` is true; of all when `keep` is `None`.
     #[doc(hidden)]
     fn finish(columns: Self::Columns, layout: &Self::Layout, num_rows: usize, keep: Option<&[bool]>) -> Self::Batch;
+
+    /// The layout of the pairs that two sequences make. Only pairs have one.
+    #[doc(hidden)]
+    fn zip_layout<Z: Zipped<Self>>(zip: &Z) -> Option<Self::Layout> {
+        let _ = zip;
+        None
+    }
+    /// Writes a pair, each member by its own sequence. Called only if `zip_layout` is `Some`.
+    #[doc(hidden)]
+    fn zip_get_into<Z: Zipped<Self>>(zip: &Z, index: usize, row: Self::Row<'_>) -> Result<()> {
+        zip.get(index)?.write(row);
+        Ok(())
+    }
+}
+
+/// Two sequences whose samples make pairs of type `P`.
+///
+/// That a pair stacks does not tell the compiler that its members do; only the pair's own [`Stack`] knows. So a
+/// sequence of pairs hands itself to the pair's type, and learns there what its members can do.
+#[doc(hidden)]
+pub trait Zipped<P: Sealed>: Sequence<Sample = P> {
+    type Left: Sequence<Sample = P::Left>;
+    type Right: Sequence<Sample = P::Right>;
+
+    fn parts(&self) -> (&Self::Left, &Self::Right);
 }
 
 mod private {
-    pub trait Sealed {}
+    /// What keeps [`Stack`](super::Stack) from being implemented elsewhere; it also names the members of a pair.
+    pub trait Sealed {
+        type Left: Send + 'static;
+        type Right: Send + 'static;
+    }
+    /// Says that a type is no pair.
+    macro_rules! no_pair {
+        () => {
+            type Left = ();
+            type Right = ();
+        };
+    }
+    pub(super) use no_pair;
 }
-use private::Sealed;
+use private::{Sealed, no_pair};
 
 /// Moves the kept rows to the front and forgets the others; swaps, so that elements need not be `Copy`.
 fn keep_rows<T>(mut elements: Vec<T>, row_len: usize, num_rows: usize, keep: Option<&[bool]>) -> Vec<T> {
@@ -89,7 +128,9 @@ fn keep_rows<T>(mut elements: Vec<T>, row_len: usize, num_rows: usize, keep: Opt
 
 macro_rules! number {
     ($($number:ty)+) => {$(
-        impl Sealed for $number {}
+        impl Sealed for $number {
+            no_pair!();
+        }
         impl Stack for $number {
             type Layout = ();
             type Batch = Array1<$number>;
@@ -143,7 +184,9 @@ fn array_of_rows<T, D: Dimension>(
     Array::from_shape_vec(shape, elements).expect("a batch has as many elements as its rows have together")
 }
 
-impl<T: Element, const N: usize> Sealed for [T; N] {}
+impl<T: Element, const N: usize> Sealed for [T; N] {
+    no_pair!();
+}
 impl<T: Element, const N: usize> Stack for [T; N] {
     type Layout = ();
     type Batch = Array2<T>;
@@ -174,7 +217,9 @@ impl<T: Element, const N: usize> Stack for [T; N] {
     }
 }
 
-impl<T: Element> Sealed for Vec<T> {}
+impl<T: Element> Sealed for Vec<T> {
+    no_pair!();
+}
 impl<T: Element> Stack for Vec<T> {
     type Layout = usize;
     type Batch = Array2<T>;
@@ -225,7 +270,9 @@ pub(crate) fn write_array<T: Element, D: Dimension>(array: ArrayView<'_, T, D>, 
     }
 }
 
-impl<T: Element, D: Dimension> Sealed for Array<T, D> {}
+impl<T: Element, D: Dimension> Sealed for Array<T, D> {
+    no_pair!();
+}
 impl<T: Element, D> Stack for Array<T, D>
 where
     D: Dimension + Send + Sync + 'static,
@@ -265,7 +312,9 @@ where
     }
 }
 
-impl Sealed for String {}
+impl Sealed for String {
+    no_pair!();
+}
 impl Stack for String {
     type Layout = ();
     type Batch = Vec<String>;
@@ -296,7 +345,12 @@ impl Stack for String {
 
 macro_rules! tuple {
     ($($name:ident $field:tt $spare:ident),+) => {
-        impl<$($name: Stack),+> Sealed for ($($name,)+) {}
+        impl<$($name: Stack),+> Sealed for ($($name,)+) {
+            no_pair!();
+        }
+        tuple! { stack $($name $field $spare),+ => }
+    };
+    (stack $($name:ident $field:tt $spare:ident),+ => $($zip:tt)*) => {
         impl<$($name: Stack),+> Stack for ($($name,)+) {
             type Layout = ($($name::Layout,)+);
             type Batch = ($($name::Batch,)+);
@@ -342,11 +396,27 @@ macro_rules! tuple {
             ) -> Self::Batch {
                 ($($name::finish(columns.$field, &layout.$field, num_rows, keep),)+)
             }
+            $($zip)*
         }
     };
 }
 tuple!(A 0 a);
-tuple!(A 0 a, B 1 b);
+impl<A: Send + 'static, B: Send + 'static> Sealed for (A, B) {
+    type Left = A;
+    type Right = B;
+}
+tuple! { stack A 0 a, B 1 b =>
+    fn zip_layout<Z: Zipped<Self>>(zip: &Z) -> Option<Self::Layout> {
+        let (left, right) = zip.parts();
+        Some((left.layout()?, right.layout()?))
+    }
+    #[inline]
+    fn zip_get_into<Z: Zipped<Self>>(zip: &Z, index: usize, row: Self::Row<'_>) -> Result<()> {
+        let (left, right) = zip.parts();
+        left.get_into(index, row.0)?;
+        right.get_into(index, row.1)
+    }
+}
 tuple!(A 0 a, B 1 b, C 2 c);
 tuple!(A 0 a, B 1 b, C 2 c, D 3 d);
 tuple!(A 0 a, B 1 b, C 2 c, D 3 d, E 4 e);

@@ -1,0 +1,231 @@
+//! Sequences made of other sequences.
+//!
+//! Each is a type of its own and itself a [`Sequence`]. What a source knows about itself passes through as far as it
+//! stays true: the layout and the writing in place where samples are handed on unchanged, the size, the file, the
+//! barrier and the epoch hook always.
+
+mod cached;
+mod concat;
+mod map;
+mod mix;
+mod subset;
+mod window;
+mod zip;
+
+use std::ops::RangeBounds;
+
+pub use cached::Cached;
+pub use concat::{Concat, ConcatAll, concat_all};
+pub use map::{Map, TryMap};
+pub use mix::{Mix, mix};
+pub use subset::{Slice, Split, Subset};
+pub use window::Windows;
+pub use zip::Zip;
+
+use crate::error::{BoxError, Result};
+use crate::sequence::Sequence;
+
+/// Combinators on sequences, in the manner of iterators.
+///
+/// Every one of them panics, as each sequence does, when it is asked for an index at or beyond its length.
+///
+/// An owned ndarray array is a sequence too, and with this trait in scope `array.map(..)` and `array.slice(..)` are
+/// the methods below. `(&array).map(..)` and `(&array).slice(..)` are ndarray's.
+///
+/// # Examples
+///
+/// ```
+/// use procession::{Sequence, SequenceExt, from_fn};
+///
+/// let squares = from_fn(10, |index| (index * index) as f32);
+/// let parity = from_fn(10, |index| (index % 2) as u32);
+/// let pairs = squares.map(|square| square / 81.0).zip(parity)?;
+/// let (train, held_out) = pairs.split(0.8, 7)?;
+/// assert_eq!((train.len(), held_out.len()), (8, 2));
+/// # Ok::<(), procession::Error>(())
+/// ```
+pub trait SequenceExt: Sequence + Sized {
+    /// Applies `f` to every sample. `f` has to be pure, as [`get`](Sequence::get) is: what is random happens in
+    /// `augment`.
+    fn map<T, F>(self, f: F) -> Map<Self, F>
+    where
+        T: Send + 'static,
+        F: Fn(Self::Sample) -> T + Send + Sync,
+    {
+        Map::new(self, f)
+    }
+
+    /// Applies `f`, which may fail, to every sample.
+    ///
+    /// # Errors
+    ///
+    /// `get` returns what `f` returned as an error of kind [`Sample`](crate::ErrorKind::Sample), with the file of the
+    /// sample if the sequence knows it. An [`Error`](crate::Error) of this crate keeps its kind.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use procession::{Sequence, SequenceExt};
+    ///
+    /// let words = vec!["1".to_owned(), "two".to_owned()];
+    /// let numbers = words.try_map(|word| word.parse::<u32>());
+    /// assert_eq!(numbers.get(0)?, 1);
+    /// assert!(numbers.get(1).is_err());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    fn try_map<T, E, F>(self, f: F) -> TryMap<Self, F>
+    where
+        T: Send + 'static,
+        E: Into<BoxError>,
+        F: Fn(Self::Sample) -> Result<T, E> + Send + Sync,
+    {
+        TryMap::new(self, f)
+    }
+
+    /// Pairs each sample with the one of the same index in `other`.
+    ///
+    /// # Errors
+    ///
+    /// If the lengths differ: an error of kind [`Argument`](crate::ErrorKind::Argument) with both.
+    fn zip<B: Sequence>(self, other: B) -> Result<Zip<Self, B>> {
+        Zip::new(self, other)
+    }
+
+    /// Appends the samples of `other`. [`concat_all`] joins any number of sequences of one type.
+    fn concat<B: Sequence<Sample = Self::Sample>>(self, other: B) -> Concat<Self, B> {
+        Concat::new(self, other)
+    }
+
+    /// Keeps the samples at `indices`, in that order. An index may occur more than once.
+    ///
+    /// Holds the indices: 8 bytes a sample.
+    ///
+    /// # Errors
+    ///
+    /// If an index is at or beyond the length: an error of kind [`Argument`](crate::ErrorKind::Argument).
+    fn subset(self, indices: impl Into<Vec<usize>>) -> Result<Subset<Self>> {
+        Subset::new(self, indices.into())
+    }
+
+    /// Keeps the samples whose indices lie in `range`.
+    ///
+    /// # Errors
+    ///
+    /// If the range ends before its start or beyond the length: an error of kind
+    /// [`Argument`](crate::ErrorKind::Argument).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use procession::{Sequence, SequenceExt};
+    ///
+    /// let tail = vec![1, 2, 3, 4].slice(2..)?;
+    /// assert_eq!((tail.len(), tail.get(0)?), (2, 3));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    fn slice(self, range: impl RangeBounds<usize>) -> Result<Slice<Self>> {
+        Slice::new(self, range)
+    }
+
+    /// Splits at random into two parts that share no sample and have all of them together.
+    ///
+    /// The first part has `fraction * len` samples, rounded to the nearest whole number (a half upwards), the second
+    /// part the others. In both parts the samples stay in the sequence's order; the loader shuffles.
+    ///
+    /// Holds the indices: 8 bytes a sample.
+    ///
+    /// # Determinism
+    ///
+    /// Which sample goes where is a function of the length, the fraction and the seed alone, on every machine.
+    ///
+    /// # Errors
+    ///
+    /// If `fraction` is not in `0.0..=1.0`: an error of kind [`Argument`](crate::ErrorKind::Argument).
+    fn split(self, fraction: f64, seed: u64) -> Result<Split<Self>> {
+        subset::split(self, fraction, seed)
+    }
+
+    /// Keeps every sample in memory once it has been loaded; [`get`](Sequence::get) then returns a clone.
+    ///
+    /// Each sample is loaded once; only if two threads ask for the same sample for the first time at the same moment,
+    /// both load it and one of the two equal results is kept. Errors are not kept. The samples of a sequence with a
+    /// [`barrier`](Sequence::barrier) change from epoch to epoch: they pass through and are not kept.
+    fn cached(self) -> Cached<Self>
+    where
+        Self::Sample: Clone + Sync,
+    {
+        Cached::new(self)
+    }
+
+    /// Groups `size` consecutive samples, a new group starting every `stride` samples: sample `i` is the `Vec` of the
+    /// samples `i * stride .. i * stride + size`.
+    ///
+    /// Only whole groups count: the length is `(len - size) / stride + 1`, or 0 if `len < size`.
+    ///
+    /// # Errors
+    ///
+    /// If `size` or `stride` is 0: an error of kind [`Argument`](crate::ErrorKind::Argument).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use procession::{Sequence, SequenceExt};
+    ///
+    /// let windows = vec![0, 1, 2, 3, 4, 5].window(3, 2)?;
+    /// assert_eq!(windows.len(), 2);
+    /// assert_eq!(windows.get(1)?, [2, 3, 4]);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    fn window(self, size: usize, stride: usize) -> Result<Windows<Self>> {
+        Windows::new(self, size, stride)
+    }
+}
+
+impl<S: Sequence> SequenceExt for S {}
+
+/// What a sequence knows about a sample without loading it, and about epochs: as another one, under its index `$at`.
+macro_rules! knows_as {
+    ($self:ident.$inner:ident, $index:ident => $at:expr) => {
+        fn file(&$self, $index: usize) -> Option<std::path::PathBuf> {
+            $self.$inner.file($at)
+        }
+        fn barrier(&$self) -> bool {
+            $self.$inner.barrier()
+        }
+        fn on_epoch_start(&$self, epoch: u64) -> $crate::error::Result<()> {
+            $self.$inner.on_epoch_start(epoch)
+        }
+    };
+}
+
+/// As `knows_as`, and the samples are the other's, too.
+macro_rules! loads_as {
+    ($self:ident.$inner:ident, $index:ident => $at:expr) => {
+        #[inline]
+        fn get(&$self, $index: usize) -> $crate::error::Result<Self::Sample> {
+            $self.$inner.get($at)
+        }
+        fn layout(&$self) -> Option<<Self::Sample as $crate::batch::stack::Stack>::Layout>
+        where
+            Self::Sample: $crate::batch::stack::Stack,
+        {
+            $self.$inner.layout()
+        }
+        #[inline]
+        fn get_into(
+            &$self,
+            $index: usize,
+            row: $crate::batch::stack::Row<'_, Self::Sample>,
+        ) -> $crate::error::Result<()>
+        where
+            Self::Sample: $crate::batch::stack::Stack,
+        {
+            $self.$inner.get_into($at, row)
+        }
+        fn size_bytes(&$self, $index: usize) -> Option<usize> {
+            $self.$inner.size_bytes($at)
+        }
+        $crate::compose::knows_as! { $self.$inner, $index => $at }
+    };
+}
+pub(crate) use {knows_as, loads_as};
