@@ -3,10 +3,14 @@
 //! Each subcommand is a file. What they share: [`output`] writes results to standard output, for people or as JSON
 //! Lines; [`stop`] says why a command ended before its end, and with which exit code; [`interrupt`] is Ctrl-C.
 
+mod chart;
+mod images;
 mod interrupt;
 mod order;
 mod output;
+mod save;
 mod stop;
+mod train;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -29,6 +33,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Train(train::Args),
     Order(order::Args),
 }
 
@@ -39,6 +44,7 @@ fn main() -> ExitCode {
     };
     let mut out = Output::new(cli.json);
     let mut result = interrupt::listen().and_then(|()| match &cli.command {
+        Command::Train(args) => train::run(args, &mut out),
         Command::Order(args) => order::run(args, &mut out),
     });
     // What was printed before an error is printed all the same; a closed output is then no news.
