@@ -3,6 +3,8 @@
 //! Each subcommand is a file. What they share: [`output`] writes results to standard output, for people or as JSON
 //! Lines; [`stop`] says why a command ended before its end, and with which exit code; [`interrupt`] is Ctrl-C.
 
+mod augment;
+mod bench;
 mod chart;
 mod images;
 mod interrupt;
@@ -35,6 +37,7 @@ struct Cli {
 enum Command {
     Train(train::Args),
     Order(order::Args),
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
     let mut result = interrupt::listen().and_then(|()| match &cli.command {
         Command::Train(args) => train::run(args, &mut out),
         Command::Order(args) => order::run(args, &mut out),
+        Command::Bench(args) => bench::run(args, &mut out),
     });
     // What was printed before an error is printed all the same; a closed output is then no news.
     let flushed = out.flush();
