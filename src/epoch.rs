@@ -163,7 +163,7 @@ impl<B: Send + 'static> Drop for Epochs<B> {
 /// # Examples
 ///
 /// ```
-/// use procession::{FailureBudget, Loader, OnFailure, source::try_from_fn};
+/// use procession::{FailureBudget, Loader, OnFailure, try_from_fn};
 ///
 /// let odd_ones_fail = try_from_fn(6, |index| if index % 2 == 0 { Ok(index) } else { Err("odd") });
 /// let loader = Loader::builder(odd_ones_fail)

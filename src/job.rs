@@ -316,9 +316,20 @@ impl<P: Stage, A: Assemble<P>> BatchJob<P, A> {
         if body.layout == layout {
             let mut chunk = body.rows.claim(row..row + 1);
             assemble.write(&mut chunk, &body.layout, 0, sample);
+        } else if self.recipe.fixed_layout.is_some() {
+            // The sequence promised a layout: whoever has another one is at fault, be it the first.
+            let message = format!("layout {layout:?}, expected {:?} as of every sample of the sequence", body.layout);
+            partial.fail(row, Error::new(ErrorKind::Shape, message));
         } else {
             lock(&partial.troubles).push(Trouble::Stray(row, sample));
         }
+    }
+
+    /// The memory of a batch whose layout is known before its first sample: it is allocated together.
+    fn fixed_bytes(&self, num_rows: u64) -> Option<u64> {
+        let recipe = &self.recipe;
+        let row_bytes = recipe.assemble.row_bytes(recipe.fixed_layout.as_ref()?)?;
+        Some(num_rows.saturating_mul(row_bytes as u64))
     }
 
     /// Loads one row apart and puts it in its place. Returns the memory it takes.
@@ -473,12 +484,11 @@ impl<P: Stage, A: Assemble<P>> Job for BatchJob<P, A> {
         let indices = partial.indices.claim(rows.clone());
         self.draw(partial, rows.clone(), indices);
         let body = partial.body.get().filter(|_| recipe.fixed_layout.is_some());
-        let row_bytes = body.and_then(|body| recipe.assemble.row_bytes(&body.layout));
+        let fixed_bytes = self.fixed_bytes(partial.plan.num_rows);
         let bytes = match body {
-            Some(body) if !context.weigh || row_bytes.is_some() => {
+            Some(body) if !context.weigh || fixed_bytes.is_some() => {
                 self.load_in_place(partial, body, rows.clone(), indices, context.breaker, &mut timer);
-                // The rows of a batch of a fixed layout are allocated together, when it is opened.
-                if rows.start == 0 { row_bytes.unwrap_or(0) as u64 * partial.plan.num_rows } else { 0 }
+                if rows.start == 0 { fixed_bytes.unwrap_or(0) } else { 0 }
             }
             _ => {
                 let mut bytes = 0;
@@ -552,7 +562,8 @@ impl<P: Stage, A: Assemble<P>> Job for BatchJob<P, A> {
 
     fn place(&self, _: u64, row: usize, partial: &Partial<P, A>, loaded: Loaded<P::Sample>) -> u64 {
         partial.indices.claim(row..row + 1)[0] = loaded.index;
-        match loaded.sample {
+        let fixed_bytes = self.fixed_bytes(partial.plan.num_rows).map(|bytes| if row == 0 { bytes } else { 0 });
+        let bytes = match loaded.sample {
             Ok(sample) => {
                 let bytes = self.recipe.assemble.size_bytes(&sample) as u64;
                 self.put(partial, row, sample);
@@ -562,7 +573,8 @@ impl<P: Stage, A: Assemble<P>> Job for BatchJob<P, A> {
                 partial.fail(row, error);
                 0
             }
-        }
+        };
+        fixed_bytes.unwrap_or(bytes)
     }
 
     fn close(&self, _: u64, partial: Partial<P, A>) -> Outcome<A::Batch> {
@@ -654,8 +666,8 @@ impl<P: Stage, A: Assemble<P>> Job for BatchJob<P, A> {
     fn size_bytes(&self, seq: u64, row: usize) -> Option<u64> {
         let recipe = &*self.recipe;
         let (epoch, plan) = self.place(seq);
-        if let Some(row_bytes) = recipe.fixed_layout.as_ref().and_then(|layout| recipe.assemble.row_bytes(layout)) {
-            return Some(if row == 0 { row_bytes as u64 * plan.num_rows } else { 0 });
+        if let Some(bytes) = self.fixed_bytes(plan.num_rows) {
+            return Some(if row == 0 { bytes } else { 0 });
         }
         let mut index = [0];
         let position = plan.first_position + row as u64 * plan.step;

@@ -352,7 +352,7 @@ impl<P: Stage> LoaderBuilder<P, Stacked> {
     /// # Examples
     ///
     /// ```
-    /// use procession::{Loader, source::from_fn};
+    /// use procession::{Loader, from_fn};
     ///
     /// let batches = from_fn(3, |index| vec![index; 2]);
     /// let loader = Loader::builder(batches).ready_batches().build()?;

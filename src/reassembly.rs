@@ -86,15 +86,18 @@ impl<P, O> Slots<P, O> {
         output
     }
 
-    /// Empties every slot.
+    /// Empties every slot, and wakes whoever waits.
     pub(crate) fn clear(&self) {
         for slot in &self.ring {
-            let (partial, output) = {
+            let (partial, output, waiter) = {
                 let mut slot = lock(slot);
-                (slot.partial.take(), slot.output.take())
+                (slot.partial.take(), slot.output.take(), slot.waiter.take())
             };
-            // Dropped outside the lock: samples may have destructors of the user's.
+            // Outside the lock: samples may have destructors of the user's.
             drop((partial, output));
+            if let Some(waiter) = waiter {
+                waiter.wake();
+            }
         }
     }
 }

@@ -469,10 +469,9 @@ mod tests {
         // 10,000 expected each, standard deviation 91; six of them.
         assert!(counts.iter().all(|count| count.abs_diff(10_000) < 548), "{counts:?}");
 
-        // A limit of 3/4 of the range would give the lowest third twice as often as the others without a second draw.
-        let limit = 3 << 62;
-        let low = (0..30_000).filter(|_| rng.below(limit) < limit / 3).count();
-        assert!(low.abs_diff(10_000) < 490, "{low}");
+        // Of 2^64 draws for 3/4 of as many values, every third value would get two without a second draw.
+        let thirds = (0..30_000).filter(|_| rng.below(3 << 62).is_multiple_of(3)).count();
+        assert!(thirds.abs_diff(10_000) < 490, "{thirds}");
         assert_eq!(rng.below(1), 0);
     }
 

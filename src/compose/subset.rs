@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::loads_as;
 use crate::error::{Error, Result};
+use crate::sampler::{Sampler, Shuffle};
 use crate::sequence::{Sequence, check_index};
 
 /// Chosen samples of a sequence; made by [`subset`](super::SequenceExt::subset) and [`split`](super::SequenceExt::split).
@@ -102,23 +103,11 @@ pub(super) fn split<S: Sequence>(inner: S, fraction: f64, seed: u64) -> Result<S
     Ok((Subset { inner: Arc::clone(&inner), indices: first }, Subset { inner, indices: second }))
 }
 
-/// All indices below `len` in an order that follows from `seed`: Fisher-Yates, with numbers from SplitMix64 (Steele,
-/// Lea and Flood, *Fast splittable pseudorandom number generators*, 2014).
+/// All indices below `len` in the order of the first epoch of a [`Shuffle`].
 fn permutation(len: usize, seed: u64) -> Vec<usize> {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    };
-    let mut order: Vec<usize> = (0..len).collect();
-    for last in (1..len).rev() {
-        // The high half of a product by 64 random bits is uniform but for a bias below `len / 2^64`.
-        let chosen = (u128::from(next()) * (last as u128 + 1)) >> 64;
-        order.swap(last, chosen as usize);
-    }
-    order
+    let mut order = vec![0; len];
+    Shuffle::new(len as u64, seed).fill(0, 0, 1, &mut order);
+    order.into_iter().map(|index| index as usize).collect()
 }
 
 #[cfg(test)]

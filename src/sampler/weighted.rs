@@ -92,8 +92,7 @@ fn check(weights: &[f64]) -> Result<()> {
 
 fn alias_table(weights: &[f64]) -> (Vec<u64>, Vec<u32>) {
     // Dividing by the largest first keeps the sum from overflowing.
-    let heaviest = (1..weights.len()).fold(0, |best, index| if weights[index] > weights[best] { index } else { best });
-    let largest = weights[heaviest];
+    let largest = weights.iter().copied().fold(0.0, f64::max);
     let sum: f64 = compensated_sum(weights.iter().map(|weight| weight / largest));
     let scale = weights.len() as f64 / sum;
     // What a column still has to give away; 1 is a full column.
@@ -111,11 +110,8 @@ fn alias_table(weights: &[f64]) -> (Vec<u64>, Vec<u32>) {
             light.push(large);
         }
     }
-    // What remains is full up to rounding, save an index of weight 0, which must not get what rounding left over.
-    for index in light.into_iter().filter(|&index| weights[index as usize] == 0.0) {
-        shares[index as usize] = 0;
-        aliases[index as usize] = heaviest as u32;
-    }
+    // What remains is full up to rounding and keeps its whole column. An index of weight 0 cannot remain: it would take
+    // rounding errors that add up to a whole column.
     (shares, aliases)
 }
 
@@ -165,7 +161,7 @@ impl Sampler for Weighted {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ErrorKind;
+    use crate::{ErrorKind, Visit};
 
     /// The probability of each index that a table gives, exactly.
     fn probabilities(sampler: &Weighted) -> Vec<f64> {
@@ -201,6 +197,13 @@ mod tests {
         check_table(&[1e-300, 1.0, 1e300]);
         check_table(&(0..1000).map(|n| f64::from(n % 17)).collect::<Vec<_>>());
         check_table(&(0..1000).map(|n| 0.9_f64.powi(n)).collect::<Vec<_>>());
+        for seed in 0..2000 {
+            let mut rng = Visit::new(seed, 0, 0, 0).rng(0);
+            let len = 2 + rng.below(20);
+            let mut weights: Vec<f64> = (0..len).map(|_| rng.uniform() * rng.below(2) as f64).collect();
+            weights[0] = 0.1;
+            check_table(&weights);
+        }
     }
 
     #[test]

@@ -189,6 +189,10 @@ mod tests {
         assert_eq!(error.message(), format!("3 labels, expected 2 as there are images in {}", images.display()));
         assert_eq!((error.file(), error.kind()), (Some(&*dir.path().join(NAMES[1])), ErrorKind::Shape));
 
+        let dir = directory(&[(1, idx_bytes(&[2], &[0; 2]))]);
+        let error = Mnist::open(dir.path()).unwrap_err();
+        assert!(error.message().starts_with("2 labels, expected 3 "), "{error}");
+
         let dir = directory(&[(2, idx_bytes(&[1, 2, 1], &[0; 2]))]);
         let error = Mnist::open(dir.path()).unwrap_err();
         assert_eq!(error.message(), "test images of shape [2, 1], expected [1, 2] as of those to train with");

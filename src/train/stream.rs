@@ -1,9 +1,13 @@
 //! Streams of random numbers for initial weights and dropout masks.
 //!
-//! A stream follows from a seed and the words that say what it is for (purpose, layer, step). The words are hashed one
-//! after the other, never added, so that neighbouring seeds and steps share nothing. The generator is SplitMix64
-//! (Steele, Lea and Flood, *Fast splittable pseudorandom number generators*, OOPSLA 2014), whose output function also
-//! serves as the hash. Integers and exactly rounded operations only: the numbers are the same on every platform.
+//! A stream follows from a seed and the words that say what it is for (purpose, layer, step), by the same hash and the
+//! same generator as the loader's streams. Integers and exactly rounded operations only: the numbers are the same on
+//! every platform.
+
+use crate::rng::{Mixer, VisitRng, fingerprint};
+
+/// The domain of the trainer's keys.
+const TRAIN: u64 = u64::from_le_bytes(*b"train\0\0\0");
 
 /// What a stream is for: the first word after the seed.
 pub(super) mod purpose {
@@ -15,9 +19,6 @@ pub(super) mod purpose {
     pub(in crate::train) const CHECK: u64 = 3;
 }
 
-/// The increment of SplitMix64: 2^64 divided by the golden ratio, made odd.
-const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-
 /// The standard deviation of a standard normal cut off at two: a cut-off normal has to be divided by it to keep its
 /// variance.
 const STD_WITHIN_TWO: f64 = 0.879_625_661_034_239_8;
@@ -26,58 +27,42 @@ const STD_WITHIN_TWO: f64 = 0.879_625_661_034_239_8;
 ///
 /// It is not for cryptography.
 #[derive(Debug, Clone)]
-pub struct Stream {
-    state: u64,
-}
+pub struct Stream(VisitRng);
 
 /// The stream for a seed and the words that say what it is for.
 pub(super) fn stream(seed: u64, words: &[u64]) -> Stream {
-    let state = words.iter().fold(mix(seed), |key, &word| mix(key ^ mix(word.wrapping_add(GOLDEN))));
-    Stream { state }
+    let key = words.iter().fold(Mixer::new(TRAIN, 0).with(seed), |mixer, &word| mixer.with(word)).key();
+    Stream(VisitRng::from_key(key))
 }
 
 /// A name as a word for [`stream`].
 pub(super) fn word(name: &str) -> u64 {
-    name.bytes().fold(name.len() as u64, |key, byte| mix(key ^ mix(u64::from(byte).wrapping_add(GOLDEN))))
+    fingerprint(name.bytes().map(u64::from))
 }
 
 impl Stream {
     /// The next 64 bits.
     #[inline]
     pub fn next_u64(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(GOLDEN);
-        mix(self.state)
+        self.0.next_u64()
     }
 
     /// The next number in `[0, 1)`, a multiple of 2^-24.
     #[inline]
     pub fn uniform_f32(&mut self) -> f32 {
-        (self.next_u64() >> 40) as f32 * (1.0 / 16_777_216.0)
-    }
-
-    /// The next number in `[0, 1)`, a multiple of 2^-53.
-    fn uniform_f64(&mut self) -> f64 {
-        (self.next_u64() >> 11) as f64 * (1.0 / 9_007_199_254_740_992.0)
+        self.0.uniform_f32()
     }
 
     /// The next number of a normal distribution of mean 0 and variance 1 that is cut off at two standard deviations
     /// (and stretched so that the variance is 1 after the cut), as Keras's normal initialisers draw it.
     pub fn truncated_normal(&mut self) -> f32 {
         loop {
-            let x = 4.0 * self.uniform_f64() - 2.0;
-            if self.uniform_f64() < exp_minus(0.5 * x * x) {
+            let x = 4.0 * self.0.uniform() - 2.0;
+            if self.0.uniform() < exp_minus(0.5 * x * x) {
                 return (x / STD_WITHIN_TWO) as f32;
             }
         }
     }
-}
-
-/// The output function of SplitMix64, a bijection.
-#[inline]
-fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 /// exp(-t) for t in `[0, 2]`, to 1e-12, from sums and products only: the platform's `exp` may differ in the last bit,

@@ -65,10 +65,11 @@ impl Budget {
     pub(crate) fn settle(&self, seq: u64, reserved: u64, actual: u64) {
         let mut account = lock(&self.account);
         account.largest = account.largest.max(actual);
-        account.charge(seq, actual);
+        // Refund first: the two are never in use together.
         account.used -= reserved;
         let at = (seq - account.first) as usize;
         account.charged[at] -= reserved;
+        account.charge(seq, actual);
     }
 
     /// Gives back what the batch that the consumer took was charged.

@@ -132,6 +132,25 @@ impl Drop for Pool {
     }
 }
 
+/// Counts a worker out when it leaves, however it does.
+struct CountOut<'a>(&'a Shared);
+
+impl Drop for CountOut<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.crew).num_live -= 1;
+        self.0.changed.notify_all();
+    }
+}
+
+/// Cancels a run if a worker unwinds out of it.
+struct CancelOnPanic<'a>(&'a dyn Drive);
+
+impl Drop for CancelOnPanic<'_> {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
 impl Shared {
     fn hire(self: &Arc<Self>) -> std::io::Result<()> {
         let desk = Arc::new(Desk::new(self.meters.add_worker()));
@@ -148,6 +167,7 @@ impl Shared {
 
     /// A worker's life.
     fn work(&self, desk: &Desk) {
+        let counted = CountOut(self);
         let mut runs: Vec<Arc<dyn Drive>> = Vec::new();
         let mut version = u64::MAX;
         let expired = loop {
@@ -179,9 +199,8 @@ impl Shared {
             }
         };
         // One whose sample expired was counted out, and its place filled, when that happened.
-        if !expired {
-            lock(&self.crew).num_live -= 1;
-            self.changed.notify_all();
+        if expired {
+            std::mem::forget(counted);
         }
     }
 
@@ -200,7 +219,11 @@ impl Shared {
             return round;
         }
         for run in runs.iter() {
-            match run.step(run, desk) {
+            // A job does not unwind. Should the engine itself have a defect, the consumer must not wait for ever.
+            let guard = CancelOnPanic(&**run);
+            let step = run.step(run, desk);
+            std::mem::forget(guard);
+            match step {
                 Step::Expired => return Step::Expired,
                 Step::Worked => round = Step::Worked,
                 Step::Full if round == Step::Over => round = Step::Full,

@@ -261,23 +261,22 @@ impl<J: Job> Run<J> {
         self.rouse_if_worthwhile(seq, num_rows);
         let count = rows.len();
         let start = Instant::now();
-        let (bytes, finished) = if count == num_rows {
-            // The whole batch: nobody else sees it before it is done.
-            let partial = self.job.open(seq);
-            (self.job.load(seq, rows, &partial, self.context(desk)), Some(partial))
-        } else {
-            let partial = self.slots.enter(seq, || self.job.open(seq));
-            let bytes = self.job.load(seq, rows, &partial, self.context(desk));
-            // A run that was cancelled has no consumer; its batches may be incomplete and are never finished.
-            let whole = if self.breaker.is_broken() { None } else { self.slots.leave(seq, partial, count, num_rows) };
-            (bytes, whole)
-        };
+        let whole = count == num_rows;
+        // Of a whole batch nobody else sees anything before it is done; it needs no slot until then.
+        let partial = if whole { Arc::new(self.job.open(seq)) } else { self.slots.enter(seq, || self.job.open(seq)) };
+        let bytes = self.job.load(seq, rows, &partial, self.context(desk));
         let took = start.elapsed();
         self.pace.record(count, took);
         desk.meter().record_load(count as u64, took);
+        // Before the rows are counted as done: once they are, the consumer can take the batch and close its account.
         if let Some(budget) = &self.budget {
             budget.settle(seq, reserved_bytes, bytes);
         }
+        // A run that was cancelled has no consumer; its batches may be incomplete and are never finished.
+        if self.breaker.is_broken() {
+            return;
+        }
+        let finished = if whole { Arc::into_inner(partial) } else { self.slots.leave(seq, partial, count, num_rows) };
         if let Some(partial) = finished {
             self.finish(seq, partial, desk);
         }
@@ -452,6 +451,8 @@ impl<J: Job> Run<J> {
             }
             // A token left by an earlier wake-up makes this return at once, and the loop looks again.
             thread::park();
+            // Only the consumer's own handle cancels a run, and this is the consumer.
+            assert!(!self.breaker.is_broken(), "a worker met a defect of the loader; its message is above");
         };
         desk.meter().record_wait(start.elapsed());
         output

@@ -1,27 +1,497 @@
-use procession::*;
+//! Once, in order, the same for any machine, and without a gap between epochs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex};
+use std::time::Duration;
+
+use ndarray::{Array2, array};
+use procession::{InOrder, Loader, Result, Sequence, Shuffle, Subset, Tail, VisitRng, Window, World, from_fn};
+
+use crate::support::{collect_indices, indices, is_permutation, lists, numbers, within_a_minute};
 
 #[test]
-fn smoke() {
-    for workers in [0, 1, 2, 4] {
-        let loader = Loader::builder((0..1000_u64).collect::<Vec<_>>())
-            .batch_size(7)
-            .shuffle(3)
+fn in_order_shuffled_and_endless() {
+    for workers in [0, 2] {
+        let builder = || Loader::builder(numbers(64)).batch_size(16).workers(workers);
+        let in_order = builder().build().unwrap();
+        assert_eq!(indices(&in_order, 0).concat(), (0..64).collect::<Vec<_>>());
+        let shuffled = builder().shuffle(1).build().unwrap();
+        let order = indices(&shuffled, 0).concat();
+        assert!(is_permutation(&order, 64));
+        assert_ne!(order, (0..64).collect::<Vec<_>>());
+        for loader in [in_order, shuffled] {
+            let endless = loader.epochs(0..).flatten();
+            let first_two: Vec<u64> = collect_indices(endless.take(8)).concat();
+            assert!(is_permutation(&first_two[..64], 64) && is_permutation(&first_two[64..], 64));
+            assert_eq!(first_two[64..], indices(&loader, 1).concat());
+        }
+    }
+}
+
+#[test]
+fn batches_do_not_depend_on_workers() {
+    for workers in [0, 1, 2, 3, 7] {
+        let even: Vec<u64> = (0..16).filter(|index| (index + 1) % 2 == 0).collect();
+        let loader = Loader::builder(numbers(16))
+            .sampler(Subset::new(even))
+            .map(|number| number + 1)
+            .batch_size(2)
             .workers(workers)
             .build()
             .unwrap();
-        let mut orders = Vec::new();
-        for epoch in loader.epochs(0..20) {
-            let mut seen = Vec::new();
-            for batch in epoch {
-                let batch = batch.unwrap();
-                assert_eq!(batch.to_vec(), batch.indices());
-                seen.extend(batch.to_vec());
-            }
-            let mut sorted = seen.clone();
-            sorted.sort();
-            assert_eq!(sorted, (0..1000).collect::<Vec<_>>());
-            orders.push(seen);
-        }
-        println!("{}", loader.report());
+        let batches: Vec<_> = lists(&loader, 0).iter().map(|batch| batch.to_vec()).collect();
+        // The first four of them are the case as it is told elsewhere.
+        assert_eq!(batches, [[2, 4], [6, 8], [10, 12], [14, 16]]);
     }
+    for workers in [0, 4] {
+        let loader = Loader::builder(numbers(27)).batch_size(5).shuffle(3).workers(workers).build().unwrap();
+        assert_eq!(loader.num_batches(), 6);
+        let expected: Vec<_> = (0..6).map(|number| loader.plan().indices(0, number)).collect();
+        assert_eq!(indices(&loader, 0), expected);
+    }
+}
+
+/// A sample that spins for a time that follows from its index.
+fn busy(index: usize, most: usize) {
+    (0..index.wrapping_mul(0x9e37_79b9) % most).for_each(|_| std::hint::spin_loop());
+}
+
+#[test]
+fn samples_of_uneven_cost_come_in_order() {
+    let source = from_fn(80, |index| {
+        busy(index, 20_000);
+        index as u64
+    });
+    let loader = Loader::builder(source).batch_size(6).workers(4).build().unwrap();
+    for epoch in loader.epochs(0..2) {
+        assert_eq!(collect_indices(epoch).concat(), (0..80).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_traversal_over_ranks() {
+    for ranks in 1..=4 {
+        let rank = |rank, shuffle: bool| {
+            let builder = Loader::builder(numbers(600)).batch_size(20).workers(2);
+            let builder = if shuffle { builder.shuffle(5) } else { builder };
+            builder.world(World::new(rank, ranks).unwrap()).build().unwrap()
+        };
+        for shuffle in [false, true] {
+            let loaders: Vec<_> = (0..ranks).map(|r| rank(r, shuffle)).collect();
+            let epochs: Vec<Vec<u64>> = (0..3)
+                .map(|epoch| loaders.iter().flat_map(|loader| indices(loader, epoch).concat()).collect())
+                .collect();
+            assert!(epochs.iter().all(|epoch| is_permutation(epoch, 600)));
+            assert_eq!(epochs[0] == epochs[1], !shuffle);
+            assert_eq!(epochs[1] == epochs[2], !shuffle);
+        }
+    }
+}
+
+fn random_crop(image: Array2<u8>, rng: &mut VisitRng) -> Array2<u8> {
+    let (top, left) = (rng.below(5) as usize, rng.below(5) as usize);
+    image.slice(ndarray::s![top..top + 4, left..left + 4]).to_owned()
+}
+
+#[test]
+fn a_random_crop_belongs_to_its_visit() {
+    let loader = |workers| {
+        let images = from_fn(200, |index| Array2::from_shape_fn((8, 8), |(y, x)| (index + 8 * y + x) as u8));
+        Loader::builder(images).augment(random_crop).batch_size(1).shuffle(2).workers(workers).build().unwrap()
+    };
+    let expected = lists(&loader(0), 0);
+    for workers in [1, 4, 16] {
+        let loader = loader(workers);
+        assert_eq!(lists(&loader, 0), expected);
+        assert_ne!(lists(&loader, 1), expected);
+        let mut epoch = loader.epoch(0);
+        (&mut epoch).take(77).for_each(|batch| drop(batch.unwrap()));
+        let rest = loader.epochs(0..1).resume(&epoch.state()).unwrap().next().unwrap();
+        let rest: Vec<_> = rest.map(|batch| batch.unwrap().into_inner()).collect();
+        assert_eq!(rest, expected[77..]);
+    }
+}
+
+#[test]
+fn two_augmentations_have_streams_of_their_own() {
+    let loader = Loader::builder(vec![(); 4])
+        .augment(|(), rng| rng.next_u64())
+        .augment(|first, rng| (first, rng.next_u64()))
+        .batch_size(4)
+        .build()
+        .unwrap();
+    let batch = loader.epoch(0).next().unwrap().unwrap();
+    let mut all: Vec<u64> = batch.0.iter().chain(&batch.1).copied().collect();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), 8);
+}
+
+#[test]
+fn ranks_by_the_plans_formula() {
+    let rank_0 = |workers| {
+        let loader = Loader::builder(numbers(10))
+            .map(|number| number + 1)
+            .batch_size(2)
+            .world(World::new(0, 2).unwrap())
+            .workers(workers)
+            .build()
+            .unwrap();
+        lists(&loader, 0).iter().map(|batch| batch.to_vec()).collect::<Vec<_>>()
+    };
+    assert_eq!(rank_0(0), [[1], [3], [5], [7], [9]]);
+    assert_eq!(rank_0(3), rank_0(0));
+    let rank_2 = |workers| {
+        let world = World::new(2, 4).unwrap();
+        let loader = Loader::builder(numbers(21)).batch_size(8).world(world).workers(workers).build().unwrap();
+        indices(&loader, 0)
+    };
+    assert_eq!(rank_2(0), [vec![2, 6], vec![10, 14], vec![18]]);
+    assert_eq!(rank_2(7), rank_2(0));
+}
+
+#[test]
+fn nodes_of_eight_ranks_visit_everything_once() {
+    for len in [512, 1024, 1000, 1013] {
+        for ranks in [8, 32] {
+            for (workers, per_rank) in [(1, 1), (1, 2), (4, 2)] {
+                let mut all = Vec::new();
+                for rank in 0..ranks {
+                    let loader = Loader::builder(numbers(len))
+                        .batch_size(per_rank * ranks as usize)
+                        .shuffle(9)
+                        .world(World::new(rank, ranks).unwrap())
+                        .workers(workers)
+                        .build()
+                        .unwrap();
+                    all.extend(indices(&loader, 0).concat());
+                }
+                assert!(is_permutation(&all, len.into()), "{len} samples, {ranks} ranks");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_rank_without_a_part_gets_an_empty_batch() {
+    // Nine samples in batches of eight over four ranks: the last batch has one sample, for rank 0.
+    for rank in 0..4 {
+        let images = from_fn(9, |index| Array2::<f32>::from_elem((2, 3), index as f32));
+        let world = World::new(rank, 4).unwrap();
+        let loader = Loader::builder(images).batch_size(8).world(world).workers(2).build().unwrap();
+        let shapes: Vec<_> = lists(&loader, 0).iter().map(|batch| batch.dim()).collect();
+        assert_eq!(shapes.len(), 2, "every rank has as many steps");
+        assert_eq!(shapes[0], (2, 2, 3));
+        assert_eq!(shapes[1].0, usize::from(rank == 0));
+    }
+}
+
+#[test]
+fn ready_batches_one_for_each_rank() {
+    let batches = || from_fn(4, |index| array![index, index]);
+    let whole = Loader::builder(batches()).ready_batches().workers(2).build().unwrap();
+    assert_eq!(lists(&whole, 0), [array![0, 0], array![1, 1], array![2, 2], array![3, 3]]);
+    let world = World::new(1, 2).unwrap();
+    let part = Loader::builder(batches()).ready_batches().world(world).build().unwrap();
+    assert_eq!(lists(&part, 0), [array![1, 1], array![3, 3]]);
+    let uneven = Loader::builder(from_fn(3, |index| index)).ready_batches().world(world);
+    assert!(uneven.build().unwrap_err().to_string().contains("3 ready batches"));
+    let padded = Loader::builder(from_fn(3, |index| index)).ready_batches().tail(Tail::Pad).world(world);
+    assert_eq!(lists(&padded.build().unwrap(), 0), [1, 0]);
+}
+
+#[test]
+fn empty_epochs_end() {
+    for workers in [0, 2] {
+        for tail in [Tail::Keep, Tail::Drop, Tail::Pad] {
+            let loader = Loader::builder(numbers(0)).tail(tail).workers(workers).build().unwrap();
+            assert_eq!(loader.epochs(0..5).map(|epoch| epoch.count()).sum::<usize>(), 0);
+        }
+        let loader = Loader::builder(numbers(3)).tail(Tail::Drop).batch_size(4).workers(workers).build().unwrap();
+        assert_eq!(loader.epochs(0..).take(3).map(|epoch| epoch.count()).sum::<usize>(), 0);
+    }
+}
+
+#[test]
+fn the_longest_plans_are_instant() {
+    for len in [1_000_000_000_000, (usize::MAX >> 1) + 1] {
+        let source = from_fn(len, |index| index as u64);
+        let loader = Loader::builder(source).shuffle(1).batch_size(32).workers(1).build().unwrap();
+        let batch = loader.epoch(0).next().unwrap().unwrap();
+        assert_eq!(batch.indices(), loader.plan().indices(0, 0));
+        assert_eq!(batch.to_vec(), batch.indices());
+    }
+}
+
+/// Something that can be waited for without sleeping.
+#[derive(Default)]
+struct Event {
+    happened: Mutex<bool>,
+    signal: Condvar,
+}
+
+impl Event {
+    fn set(&self) {
+        *self.happened.lock().unwrap() = true;
+        self.signal.notify_all();
+    }
+
+    fn wait(&self) {
+        let guard = self.happened.lock().unwrap();
+        drop(self.signal.wait_while(guard, |happened| !*happened).unwrap());
+    }
+}
+
+#[test]
+fn the_next_epoch_loads_while_the_last_batch_is_consumed() {
+    within_a_minute("no gap", || {
+        let second_round = Arc::new(Event::default());
+        let asked = Arc::new(AtomicUsize::new(0));
+        let source = {
+            let (second_round, asked) = (Arc::clone(&second_round), Arc::clone(&asked));
+            from_fn(8, move |index| {
+                // The ninth request can only be one of the next epoch.
+                if asked.fetch_add(1, Ordering::SeqCst) >= 8 {
+                    second_round.set();
+                }
+                index as u64
+            })
+        };
+        let loader = Loader::builder(source).batch_size(2).workers(1).window(Window::Batches(4)).build().unwrap();
+        let mut epochs = loader.epochs(0..2);
+        let mut first = epochs.next().unwrap();
+        (&mut first).take(4).for_each(|batch| drop(batch.unwrap()));
+        second_round.wait();
+        assert!(first.next().is_none());
+        assert_eq!(collect_indices(epochs.next().unwrap()).concat(), (0..8).collect::<Vec<_>>());
+        assert_eq!(asked.load(Ordering::SeqCst), 16, "what was loaded ahead is used");
+    });
+}
+
+#[test]
+fn an_epoch_left_early_leaves_nothing_behind() {
+    for workers in [0, 1, 4] {
+        let loader = Loader::builder(numbers(100)).batch_size(10).shuffle(1).workers(workers).build().unwrap();
+        for (count, epoch) in loader.epochs(0..5).enumerate() {
+            let number = epoch.number();
+            let taken = collect_indices(epoch.take(count * 3));
+            let expected: Vec<_> = (0..10).take(count * 3).map(|batch| loader.plan().indices(number, batch)).collect();
+            assert_eq!(taken, expected);
+        }
+    }
+}
+
+#[test]
+fn an_epoch_may_be_held_while_the_next_ones_are_taken() {
+    for workers in [0, 2] {
+        let loader = Loader::builder(numbers(30)).batch_size(4).shuffle(1).workers(workers).build().unwrap();
+        let mut held: Vec<_> = loader.epochs(0..4).collect();
+        held.reverse();
+        for epoch in held {
+            let number = epoch.number();
+            let expected: Vec<_> = (0..8).map(|batch| loader.plan().indices(number, batch)).collect();
+            assert_eq!(collect_indices(epoch), expected);
+        }
+    }
+}
+
+#[test]
+fn two_iterations_of_one_loader_share_its_workers() {
+    let loader = Loader::builder(numbers(50)).batch_size(4).shuffle(1).workers(2).build().unwrap();
+    let both = loader.epoch(0).zip(loader.epoch(1));
+    for (number, (left, right)) in both.enumerate() {
+        assert_eq!(left.unwrap().indices(), loader.plan().indices(0, number as u64));
+        assert_eq!(right.unwrap().indices(), loader.plan().indices(1, number as u64));
+    }
+}
+
+/// A sequence whose samples show a value that the hook changes.
+struct Changing {
+    value: AtomicU64,
+    in_hook: AtomicBool,
+    overlaps: AtomicUsize,
+}
+
+impl Sequence for Changing {
+    type Sample = u64;
+
+    fn len(&self) -> usize {
+        5
+    }
+
+    fn get(&self, index: usize) -> Result<u64> {
+        if self.in_hook.load(Ordering::SeqCst) {
+            self.overlaps.fetch_add(1, Ordering::SeqCst);
+        }
+        busy(index, 50);
+        Ok(self.value.load(Ordering::SeqCst))
+    }
+
+    fn barrier(&self) -> bool {
+        true
+    }
+
+    fn on_epoch_start(&self, epoch: u64) -> Result<()> {
+        self.in_hook.store(true, Ordering::SeqCst);
+        // A little time for a `get` of the epoch before to show itself, if one could.
+        std::thread::yield_now();
+        busy(epoch as usize, 2000);
+        self.value.store(epoch, Ordering::SeqCst);
+        self.in_hook.store(false, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_barrier_keeps_the_hook_and_the_samples_apart() {
+    for workers in [1, 4, 16] {
+        let changing = Changing { value: AtomicU64::new(0), in_hook: AtomicBool::new(false), overlaps: 0.into() };
+        let source = Arc::new(changing);
+        let loader = Loader::builder(Arc::clone(&source)).batch_size(2).workers(workers).build().unwrap();
+        for (count, epoch) in loader.epochs(0..1000).enumerate() {
+            let number = epoch.number();
+            // Every third epoch is left after its first batch, with samples on their way.
+            let take = if count % 3 == 2 { 1 } else { 3 };
+            for batch in epoch.take(take) {
+                assert!(batch.unwrap().iter().all(|&value| value == number));
+            }
+        }
+        assert_eq!(source.overlaps.load(Ordering::SeqCst), 0);
+    }
+}
+
+#[test]
+fn held_batches_are_never_overwritten() {
+    let loader = Loader::builder(numbers(1000)).batch_size(3).shuffle(1).workers(3).build().unwrap();
+    let mut held = Vec::new();
+    for (count, batch) in loader.epochs(0..3).flatten().enumerate() {
+        let batch = batch.unwrap();
+        // Every other one goes back to the pool and is used again.
+        if count % 2 == 0 {
+            held.push(batch);
+        }
+    }
+    for batch in held {
+        let seen: Vec<u64> = batch.iter().map(|&number| number.into()).collect();
+        assert_eq!(seen, batch.indices());
+    }
+}
+
+#[test]
+fn memory_of_dropped_batches_is_used_again() {
+    let loader = Loader::builder(vec![[1.0_f32; 64]; 256]).batch_size(16).workers(0).build().unwrap();
+    let mut addresses: Vec<usize> = loader.epoch(0).map(|batch| batch.unwrap().as_ptr() as usize).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    assert_eq!(addresses.len(), 1, "without workers one batch is alive at a time");
+}
+
+#[test]
+fn a_window_bounds_what_is_loaded_ahead() {
+    within_a_minute("window", || {
+        for window in [1, 2, 5] {
+            let loaded = Arc::new(AtomicUsize::new(0));
+            let source = {
+                let loaded = Arc::clone(&loaded);
+                from_fn(300, move |index| {
+                    loaded.fetch_add(1, Ordering::SeqCst);
+                    index as u64
+                })
+            };
+            let loader =
+                Loader::builder(source).batch_size(3).workers(4).window(Window::Batches(window)).build().unwrap();
+            for (taken, batch) in loader.epoch(0).enumerate() {
+                drop(batch.unwrap());
+                let loaded = loaded.load(Ordering::SeqCst);
+                assert!(loaded <= (taken + 1 + window) * 3, "{loaded} loaded after {taken} taken, window {window}");
+            }
+        }
+    });
+}
+
+/// Byte strings of which one is larger than the others.
+fn uneven(large: usize) -> impl Sequence<Sample = Vec<u8>> + 'static {
+    struct Uneven(usize);
+    impl Sequence for Uneven {
+        type Sample = Vec<u8>;
+        fn len(&self) -> usize {
+            20
+        }
+        fn get(&self, index: usize) -> Result<Vec<u8>> {
+            Ok(vec![index as u8; self.size_of(index)])
+        }
+        fn size_bytes(&self, index: usize) -> Option<usize> {
+            Some(self.size_of(index))
+        }
+    }
+    impl Uneven {
+        fn size_of(&self, index: usize) -> usize {
+            if index == self.0 { 1000 } else { 10 }
+        }
+    }
+    Uneven(large)
+}
+
+#[test]
+fn a_byte_budget_holds_and_never_locks() {
+    within_a_minute("bytes", || {
+        for workers in [0, 1, 4] {
+            for large in 0..20 {
+                for (budget, batch_size) in [(50, 1), (500, 1), (50, 3), (2000, 4)] {
+                    let loader = Loader::builder(uneven(large))
+                        .collate(Ok)
+                        .measure(Vec::len)
+                        .batch_size(batch_size)
+                        .window(Window::Bytes(budget))
+                        .workers(workers)
+                        .build()
+                        .unwrap();
+                    let sizes: Vec<usize> = lists(&loader, 0).concat().iter().map(Vec::len).collect();
+                    assert_eq!(sizes.len(), 20);
+                    assert_eq!(sizes.iter().position(|&size| size == 1000), Some(large));
+                    let peak = loader.report().peak_bytes.unwrap();
+                    // The budget, or the batch that is due: the large sample and the small ones of its batch.
+                    let due = 1000 + 10 * (batch_size as u64 - 1);
+                    assert!(peak <= budget.max(due), "{peak} bytes, budget {budget}, batch size {batch_size}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_byte_budget_without_known_sizes_is_exceeded_by_a_sample_a_worker_at_most() {
+    within_a_minute("bytes learned", || {
+        for large in 0..20 {
+            let source = from_fn(20, move |index| vec![0_u8; if index == large { 1000 } else { 10 }]);
+            let loader = Loader::builder(source)
+                .collate(Ok)
+                .measure(Vec::len)
+                .batch_size(1)
+                .window(Window::Bytes(50))
+                .workers(3)
+                .build()
+                .unwrap();
+            assert_eq!(lists(&loader, 0).len(), 20);
+            assert!(loader.report().peak_bytes.unwrap() <= 50 + 1000 + 2 * 10);
+        }
+    });
+}
+
+#[test]
+fn an_infinite_source_of_configurations_is_refused_politely() {
+    let builder = || Loader::builder(numbers(10));
+    let refused = |result: Result<Loader<ndarray::Array1<u32>>>, what: &str| {
+        let text = result.unwrap_err().to_string();
+        assert!(text.contains(what), "{text}");
+    };
+    refused(builder().batch_size(0).build(), "batch size 0");
+    refused(builder().batch_size((1 << 24) + 1).build(), "batch size 16777217");
+    refused(builder().window(Window::Batches(0)).build(), "window of 0");
+    refused(builder().window(Window::Batches(1 << 20)).build(), "window of 1048576");
+    refused(builder().timeout(Duration::ZERO).build(), "time-out of zero");
+    refused(builder().sampler(InOrder::new(11)).build(), "below 10");
+    refused(builder().sampler(Shuffle::new(11, 0)).build(), "shuffle(len=11");
+    assert!(World::new(1, 1).is_err());
 }

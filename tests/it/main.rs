@@ -1,4 +1,9 @@
 //! One binary with a module per theme.
+#![allow(clippy::unwrap_used, reason = "a test that unwraps what is not there fails, as it should")]
 
+mod delivery;
+mod failure;
 mod properties;
+mod resume;
 mod scenario;
+mod support;

@@ -489,7 +489,7 @@ impl Source {
                     return Err(Error::sample(format!("index {index} fails")));
                 }
             }
-            Fault::Panic => panic!("index {index} panics"),
+            Fault::Panic => panic!("index {index} panics on purpose"),
             Fault::Shape => return Ok(vec![index as u64, index as u64 * 3 + 1, 7]),
             Fault::None => {}
         }
