@@ -11,6 +11,7 @@ use crate::job::Outcome;
 use crate::loader::Engine;
 use crate::plan::{PartOfEpoch, State};
 use crate::sync::{AtomicU64, Ordering};
+use crate::trace;
 use crate::workers::desk::Desk;
 use crate::workers::run::{Drive, Feed};
 
@@ -220,7 +221,7 @@ impl<B: Send + 'static> Drop for Epochs<B> {
 /// let receipt = epoch.receipt();
 /// assert!(receipt.is_complete());
 /// assert_eq!(receipt.delivered, 3);
-/// assert_eq!(receipt.skipped.iter().map(|skipped| skipped.index).collect::<Vec<_>>(), [1, 3, 5]);
+/// assert_eq!(receipt.skipped.iter().filter_map(|skipped| skipped.index).collect::<Vec<_>>(), [1, 3, 5]);
 /// # Ok::<(), procession::Error>(())
 /// ```
 pub struct Epoch<B: Send + 'static> {
@@ -349,6 +350,8 @@ impl<B: Send + 'static> Iterator for Epoch<B> {
             let seq = self.first + self.taken;
             let this: Arc<dyn Drive> = Arc::clone(&handle.run) as _;
             let waits = self.desk.meter().waits();
+            #[allow(clippy::let_unit_value, reason = "a guard with the feature `tracing`")]
+            let _span = trace::take(self.part.epoch, self.part.first_batch + self.taken);
             let Some(outcome) = handle.run.take(&this, seq, &self.desk) else {
                 let interrupted = handle.taken.load(Ordering::Acquire) == ABANDONED;
                 let error = if interrupted { self.interrupted() } else { Error::worker_panicked() };

@@ -17,6 +17,7 @@ use crate::plan::{BatchPlan, PartOfEpoch, Plan};
 use crate::rng::Visit;
 use crate::stage::{Stage, Timer};
 use crate::sync::{Breaker, Mutex, lock};
+use crate::trace;
 use crate::workers::run::{Context, Job};
 
 /// The index of a row for which the sampler gave none.
@@ -543,6 +544,8 @@ impl<P: Stage, A: Assemble<P>> Job for BatchJob<P, A> {
     fn load(&self, _: u64, rows: Range<usize>, partial: &Partial<P, A>, context: Context<'_>) -> u64 {
         let recipe = &*self.recipe;
         let _pass = recipe.gate.as_ref().map(Gate::pass);
+        #[allow(clippy::let_unit_value, reason = "a guard with the feature `tracing`")]
+        let _span = trace::load(partial.epoch, partial.plan.number);
         let mut timer = Timer::new(context.meter.times_stages());
         let start = timer.source().map(|_| Instant::now());
         let indices = partial.indices.claim(rows.clone());
@@ -580,6 +583,8 @@ impl<P: Stage, A: Assemble<P>> Job for BatchJob<P, A> {
     fn load_apart(&self, seq: u64, row: usize, context: Context<'_>) -> Loaded<P::Sample> {
         let recipe = &*self.recipe;
         let (epoch, plan) = self.place(seq);
+        #[allow(clippy::let_unit_value, reason = "a guard with the feature `tracing`")]
+        let _span = trace::load(epoch, plan.number);
         let position = plan.first_position + row as u64 * plan.step;
         let mut index = [UNKNOWN];
         let drawn = catch_unwind(AssertUnwindSafe(|| recipe.plan.fill_indices(epoch, position, &mut index)));
@@ -639,6 +644,8 @@ impl<P: Stage, A: Assemble<P>> Job for BatchJob<P, A> {
 
     fn close(&self, _: u64, partial: Partial<P, A>) -> Outcome<A::Batch> {
         let (epoch, plan) = (partial.epoch, partial.plan);
+        #[allow(clippy::let_unit_value, reason = "a guard with the feature `tracing`")]
+        let _span = trace::collate(epoch, plan.number);
         // Collation and destructors are the user's.
         catch_unwind(AssertUnwindSafe(|| self.recipe.close(partial))).unwrap_or_else(|payload| {
             let error = Error::panicked(payload).with_place(epoch, plan.first_position);
