@@ -49,8 +49,8 @@ pub(crate) struct Args {
     /// Part of the hidden values that is left out in training
     #[arg(long, value_name = "P", default_value_t = 0.2, allow_negative_numbers = true)]
     dropout: f32,
-    /// Learning rate of Adam
-    #[arg(long, value_name = "X", default_value_t = 0.001, allow_negative_numbers = true)]
+    /// Learning rate of Adam: a little below the usual 0.001, at which the raw weights jump about more
+    #[arg(long, value_name = "X", default_value_t = 0.0007, allow_negative_numbers = true)]
     learning_rate: f32,
     /// Decay of the weight averages, updated after every step: about the last 1 / (1 - DECAY) steps count; at first
     /// fewer, as update n uses the decay (1 + n) / (10 + n) until that is larger, so that the averages are good after
