@@ -17,7 +17,7 @@ use procession::{Loader, Sampler, Sequence, Shuffle, from_fn};
 
 fn main() {
     let chosen: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let benches: [(&str, fn()); 8] = [
+    let benches: [(&str, fn()); 9] = [
         ("hand-off", hand_off),
         ("trivial", trivial),
         ("rows", rows),
@@ -26,6 +26,7 @@ fn main() {
         ("sleeping", sleeping),
         ("overlap", overlap),
         ("straggler", straggler),
+        ("identity", identity),
     ];
     for (name, bench) in benches {
         if chosen.is_empty() || chosen.iter().any(|chosen| name.contains(chosen.as_str())) {
@@ -332,4 +333,34 @@ fn straggler() {
             drain(&loader, 0);
         })],
     );
+}
+
+/// A hash of all that an epoch delivers: data, indices, and where batches begin.
+fn digest(workers: usize, len: usize) -> u64 {
+    let source = from_fn(len, |index| [index as u64, index as u64 ^ 0x5555]);
+    let loader = Loader::builder(source)
+        .augment(|[left, right], rng| [left, right ^ rng.next_u64()])
+        .shuffle(9)
+        .batch_size(100)
+        .workers(workers)
+        .build()
+        .unwrap();
+    let mix = |hash: u64, word: u64| (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    loader.epoch(3).fold(0, |hash, batch| {
+        let batch = batch.unwrap();
+        let hash = batch.iter().chain(batch.indices()).fold(hash, |hash, &word| mix(hash, word));
+        mix(hash, batch.number())
+    })
+}
+
+fn identity() {
+    const LEN: usize = 10_000_000;
+    println!("\nthe same batches from any number of workers: {LEN} augmented samples each");
+    let expected = digest(0, LEN);
+    println!("  0 workers: {expected:016x}");
+    for workers in [1, 2, 8] {
+        let digest = digest(workers, LEN);
+        println!("  {workers} workers: {digest:016x}");
+        assert_eq!(digest, expected, "the batches depend on the number of workers");
+    }
 }
