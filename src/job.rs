@@ -201,7 +201,7 @@ impl<P: Stage, A: Assemble<P>> BatchJob<P, A> {
                         return self.out_of_range(index).map_or(Ok(()), Err);
                     }
                     let visit = self.recipe.visit(partial.epoch, partial.position(rows.start + at), index);
-                    recipe.assemble.load_into(&recipe.stage, &visit, &mut chunk, &body.layout, at, timer)?;
+                    recipe.assemble.load_into(&recipe.stage, &visit, &mut chunk, at, timer)?;
                     at += 1;
                 }
                 Ok(())
@@ -218,8 +218,7 @@ impl<P: Stage, A: Assemble<P>> BatchJob<P, A> {
                 if index != UNKNOWN || !partial.has_failed(row) {
                     partial.fail(row, error.with_place(visit.epoch(), visit.position()).with_index(index));
                 }
-            } else if let Err(error) = self.retry_in_place(error, &visit, &mut chunk, &body.layout, at, breaker, timer)
-            {
+            } else if let Err(error) = self.retry_in_place(error, &visit, &mut chunk, at, breaker, timer) {
                 partial.fail(row, self.recipe.locate(error, &visit));
             }
             at += 1;
@@ -233,7 +232,6 @@ impl<P: Stage, A: Assemble<P>> BatchJob<P, A> {
         error: Error,
         visit: &Visit,
         chunk: &mut <A::Columns as Columns>::Chunk<'_>,
-        layout: &A::Layout,
         at: usize,
         breaker: &Breaker,
         timer: &mut Timer,
@@ -246,7 +244,7 @@ impl<P: Stage, A: Assemble<P>> BatchJob<P, A> {
         // The first failure is behind us; the loop takes it as the outcome of its first try.
         self.with_retries(breaker, || match first.take() {
             Some(error) => Err(error),
-            None => recipe.assemble.load_into(&recipe.stage, visit, chunk, layout, at, timer),
+            None => recipe.assemble.load_into(&recipe.stage, visit, chunk, at, timer),
         })
     }
 
@@ -284,7 +282,7 @@ impl<P: Stage, A: Assemble<P>> BatchJob<P, A> {
         });
         if body.layout == layout {
             let mut chunk = body.rows.claim(row..row + 1);
-            assemble.write(&mut chunk, &body.layout, 0, sample);
+            assemble.write(&mut chunk, 0, sample);
         } else if self.recipe.fixed_layout.is_some() {
             // The sequence promised a layout: whoever has another one is at fault, be it the first.
             let message = format!("layout {layout:?}, expected {:?} as of every sample of the sequence", body.layout);
@@ -385,7 +383,7 @@ impl<P: Stage, A: Assemble<P>> Recipe<P, A> {
                 for (row, layout, sample) in strays {
                     if layout == reference {
                         let mut chunk = body.rows.claim(row..row + 1);
-                        self.assemble.write(&mut chunk, &reference, 0, sample);
+                        self.assemble.write(&mut chunk, 0, sample);
                     } else {
                         failures.push((row, differs(&layout, &reference, first_stray)));
                     }
@@ -548,7 +546,8 @@ impl<P: Stage, A: Assemble<P>> Job for BatchJob<P, A> {
         let _span = trace::load(partial.epoch, partial.plan.number);
         let mut timer = Timer::new(context.meter.times_stages());
         let start = timer.source().map(|_| Instant::now());
-        let indices = partial.indices.claim(rows.clone());
+        let mut indices = partial.indices.claim(rows.clone());
+        let indices = indices.elements();
         self.draw(partial, rows.clone(), indices);
         let body = partial.body.get().and_then(|body| body.as_ref().ok()).filter(|_| recipe.fixed_layout.is_some());
         let fixed_bytes = self.fixed_bytes(partial.plan.num_rows);
@@ -630,7 +629,7 @@ impl<P: Stage, A: Assemble<P>> Job for BatchJob<P, A> {
     }
 
     fn place(&self, _: u64, row: usize, partial: &Partial<P, A>, loaded: Loaded<P::Sample>) -> u64 {
-        partial.indices.claim(row..row + 1)[0] = loaded.index;
+        partial.indices.claim(row..row + 1).row(0)[0] = loaded.index;
         let fixed_bytes = self.fixed_bytes(partial.plan.num_rows).map(|bytes| if row == 0 { bytes } else { 0 });
         let bytes = match loaded.sample {
             Ok((sample, bytes)) => self.put(partial, row, loaded.index, sample, bytes),

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::marker::PhantomData;
 
-use super::rows::{Buffer, Columns};
+use super::rows::{Buffer, Columns, RowsMut};
 use super::stack::Stack;
 use crate::error::{Error, ErrorKind, Result};
 use crate::rng::Visit;
@@ -29,20 +29,13 @@ pub trait Assemble<P: Stage>: Send + Sync + 'static {
     /// Makes room.
     fn columns(&self, layout: &Self::Layout, num_rows: usize, spare: Option<Self::Batch>) -> Result<Self::Columns>;
     /// Writes a sample to a row of a chunk.
-    fn write(
-        &self,
-        chunk: &mut <Self::Columns as Columns>::Chunk<'_>,
-        layout: &Self::Layout,
-        row: usize,
-        sample: P::Sample,
-    );
+    fn write(&self, chunk: &mut <Self::Columns as Columns>::Chunk<'_>, row: usize, sample: P::Sample);
     /// Loads a sample straight into a row of a chunk. Called only where the layout is fixed.
     fn load_into(
         &self,
         stage: &P,
         visit: &Visit,
         chunk: &mut <Self::Columns as Columns>::Chunk<'_>,
-        layout: &Self::Layout,
         row: usize,
         timer: &mut Timer,
     ) -> Result<()>;
@@ -86,14 +79,8 @@ where
         P::Sample::columns(layout, num_rows, spare)
     }
     #[inline]
-    fn write(
-        &self,
-        chunk: &mut <Self::Columns as Columns>::Chunk<'_>,
-        layout: &Self::Layout,
-        row: usize,
-        sample: P::Sample,
-    ) {
-        sample.write(P::Sample::row(chunk, layout, row));
+    fn write(&self, chunk: &mut <Self::Columns as Columns>::Chunk<'_>, row: usize, sample: P::Sample) {
+        sample.write(P::Sample::row(chunk, row));
     }
     #[inline]
     fn load_into(
@@ -101,11 +88,10 @@ where
         stage: &P,
         visit: &Visit,
         chunk: &mut <Self::Columns as Columns>::Chunk<'_>,
-        layout: &Self::Layout,
         row: usize,
         timer: &mut Timer,
     ) -> Result<()> {
-        stage.load_into(visit, P::Sample::row(chunk, layout, row), timer)
+        stage.load_into(visit, P::Sample::row(chunk, row), timer)
     }
     fn finish(
         &self,
@@ -178,20 +164,19 @@ where
         Buffer::new(Vec::new(), num_rows, 1)
     }
     #[inline]
-    fn write(&self, chunk: &mut &mut [Option<P::Sample>], (): &(), row: usize, sample: P::Sample) {
-        chunk[row] = Some(sample);
+    fn write(&self, chunk: &mut RowsMut<'_, Option<P::Sample>>, row: usize, sample: P::Sample) {
+        chunk.row(row)[0] = Some(sample);
     }
     #[inline]
     fn load_into(
         &self,
         stage: &P,
         visit: &Visit,
-        chunk: &mut &mut [Option<P::Sample>],
-        (): &(),
+        chunk: &mut RowsMut<'_, Option<P::Sample>>,
         row: usize,
         timer: &mut Timer,
     ) -> Result<()> {
-        chunk[row] = Some(stage.load(visit, timer)?);
+        chunk.row(row)[0] = Some(stage.load(visit, timer)?);
         Ok(())
     }
     fn finish(&self, columns: Self::Columns, (): &(), num_rows: usize, keep: Option<&[bool]>) -> Result<Option<B>> {

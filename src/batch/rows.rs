@@ -92,16 +92,37 @@ pub unsafe trait Columns: Send + Sync + 'static {
     unsafe fn chunk(&self, rows: Range<usize>) -> Self::Chunk<'_>;
 }
 
+/// Some consecutive rows of a buffer.
+#[derive(Debug)]
+pub struct RowsMut<'a, T> {
+    elements: &'a mut [T],
+    row_len: usize,
+}
+
+impl<T> RowsMut<'_, T> {
+    /// The elements of all of them.
+    pub(crate) fn elements(&mut self) -> &mut [T] {
+        self.elements
+    }
+
+    /// One of the rows, counted from the first of these.
+    #[inline]
+    pub(crate) fn row(&mut self, row: usize) -> &mut [T] {
+        &mut self.elements[row * self.row_len..][..self.row_len]
+    }
+}
+
 // SAFETY: the slice made covers exactly the elements of the rows asked for.
 unsafe impl<T: Send + 'static> Columns for Buffer<T> {
-    type Chunk<'a> = &'a mut [T];
+    type Chunk<'a> = RowsMut<'a, T>;
 
-    unsafe fn chunk(&self, rows: Range<usize>) -> &mut [T] {
+    unsafe fn chunk(&self, rows: Range<usize>) -> RowsMut<'_, T> {
         let (start, end) = (rows.start * self.row_len, rows.end * self.row_len);
         assert!(start <= end && end <= self.len, "rows {rows:?} lie outside a buffer of {} elements", self.len);
         // SAFETY: `start..end` lies inside the allocation (asserted above) and is initialised (the invariant); the
         // caller vouches that no other reference to these elements exists.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().add(start), end - start) }
+        let elements = unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().add(start), end - start) };
+        RowsMut { elements, row_len: self.row_len }
     }
 }
 
@@ -192,8 +213,8 @@ mod tests {
     #[test]
     fn chunks_are_the_rows_asked_for() {
         let rows = Rows::new(Buffer::<u32>::new(Vec::new(), 5, 3).unwrap(), 5, Ledger::default());
-        rows.claim(1..3).fill(7);
-        rows.claim(4..5).fill(9);
+        rows.claim(1..3).elements.fill(7);
+        rows.claim(4..5).row(0).fill(9);
         let (buffer, _) = rows.into_parts();
         assert_eq!(buffer.into_vec(), [0, 0, 0, 7, 7, 7, 7, 7, 7, 0, 0, 0, 9, 9, 9]);
     }
@@ -204,9 +225,9 @@ mod tests {
         rows.claim(0..63);
         rows.claim(63..130);
         for again in [0..1, 62..64, 129..131, 100..200] {
-            assert!(catch_unwind(AssertUnwindSafe(|| rows.claim(again).len())).is_err());
+            assert!(catch_unwind(AssertUnwindSafe(|| rows.claim(again).row_len)).is_err());
         }
-        assert!(catch_unwind(AssertUnwindSafe(|| rows.claim(199..201).len())).is_err());
+        assert!(catch_unwind(AssertUnwindSafe(|| rows.claim(199..201).row_len)).is_err());
     }
 
     #[test]
@@ -239,7 +260,7 @@ mod tests {
     fn elements_are_dropped_once() {
         let buffer = Buffer::<String>::new(Vec::new(), 3, 1).unwrap();
         let rows = Rows::new(buffer, 3, Ledger::default());
-        rows.claim(1..2)[0] = "kept".to_owned();
+        rows.claim(1..2).row(0)[0] = "kept".to_owned();
         drop(rows);
     }
 
@@ -253,9 +274,9 @@ mod tests {
                 let rows = &rows;
                 scope.spawn(move || {
                     for row in (part..1000).step_by(4) {
-                        let (wide, narrow) = rows.claim(row..row + 1);
-                        wide.fill(row as u64);
-                        narrow.fill(part as u8);
+                        let (mut wide, mut narrow) = rows.claim(row..row + 1);
+                        wide.row(0).fill(row as u64);
+                        narrow.row(0).fill(part as u8);
                     }
                 });
             }

@@ -3,7 +3,7 @@
 
 use ndarray::{Array, Array1, Array2, ArrayView, Dimension, Ix1, RemoveAxis};
 
-use super::rows::{Buffer, Columns};
+use super::rows::{Buffer, Columns, RowsMut};
 use crate::error::Result;
 use crate::sequence::Sequence;
 
@@ -54,11 +54,7 @@ pub trait Stack: Sized + Send + 'static + Sealed {
     fn columns(layout: &Self::Layout, num_rows: usize, spare: Option<Self::Batch>) -> Result<Self::Columns>;
     /// One row of a chunk of them.
     #[doc(hidden)]
-    fn row<'c>(
-        chunk: &'c mut <Self::Columns as Columns>::Chunk<'_>,
-        layout: &Self::Layout,
-        row: usize,
-    ) -> Self::Row<'c>;
+    fn row<'c>(chunk: &'c mut <Self::Columns as Columns>::Chunk<'_>, row: usize) -> Self::Row<'c>;
     /// Writes this sample to a row of its layout.
     fn write(&self, row: Self::Row<'_>);
     /// Makes the batch, of those of the first `num_rows` rows whose `keep` is true; of all when `keep` is `None`.
@@ -149,8 +145,8 @@ macro_rules! number {
                 Buffer::new(storage(spare), num_rows, 1)
             }
             #[inline]
-            fn row<'c>(chunk: &'c mut &mut [$number], (): &(), row: usize) -> &'c mut $number {
-                &mut chunk[row]
+            fn row<'c>(chunk: &'c mut RowsMut<'_, $number>, row: usize) -> &'c mut $number {
+                &mut chunk.row(row)[0]
             }
             #[inline]
             fn write(&self, row: &mut $number) {
@@ -205,8 +201,8 @@ impl<T: Element, const N: usize> Stack for [T; N] {
         Buffer::new(storage(spare), num_rows, N)
     }
     #[inline]
-    fn row<'c>(chunk: &'c mut &mut [T], (): &(), row: usize) -> &'c mut [T] {
-        &mut chunk[row * N..(row + 1) * N]
+    fn row<'c>(chunk: &'c mut RowsMut<'_, T>, row: usize) -> &'c mut [T] {
+        chunk.row(row)
     }
     #[inline]
     fn write(&self, row: &mut [T]) {
@@ -242,8 +238,8 @@ impl<T: Element> Stack for Vec<T> {
         Buffer::new(storage(spare), num_rows, *layout)
     }
     #[inline]
-    fn row<'c>(chunk: &'c mut &mut [T], layout: &usize, row: usize) -> &'c mut [T] {
-        &mut chunk[row * layout..(row + 1) * layout]
+    fn row<'c>(chunk: &'c mut RowsMut<'_, T>, row: usize) -> &'c mut [T] {
+        chunk.row(row)
     }
     #[inline]
     fn write(&self, row: &mut [T]) {
@@ -299,9 +295,8 @@ where
         Buffer::new(storage(spare), num_rows, layout.size())
     }
     #[inline]
-    fn row<'c>(chunk: &'c mut &mut [T], layout: &D, row: usize) -> &'c mut [T] {
-        let row_len = layout.size();
-        &mut chunk[row * row_len..(row + 1) * row_len]
+    fn row<'c>(chunk: &'c mut RowsMut<'_, T>, row: usize) -> &'c mut [T] {
+        chunk.row(row)
     }
     #[inline]
     fn write(&self, row: &mut [T]) {
@@ -332,8 +327,8 @@ impl Stack for String {
     fn columns((): &(), num_rows: usize, spare: Option<Self::Batch>) -> Result<Self::Columns> {
         Buffer::new(spare.unwrap_or_default(), num_rows, 1)
     }
-    fn row<'c>(chunk: &'c mut &mut [String], (): &(), row: usize) -> &'c mut String {
-        &mut chunk[row]
+    fn row<'c>(chunk: &'c mut RowsMut<'_, String>, row: usize) -> &'c mut String {
+        &mut chunk.row(row)[0]
     }
     fn write(&self, row: &mut String) {
         row.clone_from(self);
@@ -377,12 +372,8 @@ macro_rules! tuple {
                 Ok(($($name::columns(&layout.$field, num_rows, $spare)?,)+))
             }
             #[inline]
-            fn row<'c>(
-                chunk: &'c mut <Self::Columns as Columns>::Chunk<'_>,
-                layout: &Self::Layout,
-                row: usize,
-            ) -> Self::Row<'c> {
-                ($($name::row(&mut chunk.$field, &layout.$field, row),)+)
+            fn row<'c>(chunk: &'c mut <Self::Columns as Columns>::Chunk<'_>, row: usize) -> Self::Row<'c> {
+                ($($name::row(&mut chunk.$field, row),)+)
             }
             #[inline]
             fn write(&self, row: Self::Row<'_>) {
@@ -433,7 +424,7 @@ mod tests {
         let rows = Rows::new(S::columns(&layout, num_rows, spare).unwrap(), num_rows, Ledger::default());
         for (row, sample) in samples.into_iter().enumerate() {
             let mut chunk = rows.claim(row..row + 1);
-            sample.write(S::row(&mut chunk, &layout, 0));
+            sample.write(S::row(&mut chunk, 0));
         }
         S::finish(rows.into_parts().0, &layout, num_rows, keep)
     }
