@@ -5,49 +5,15 @@ use std::iter::FusedIterator;
 use std::sync::{Arc, PoisonError};
 
 use crate::batch::Batch;
+use crate::engine::{ABANDONED, Engine, RunHandle};
 use crate::error::{Error, ErrorKind, Result};
 use crate::failure::{FailureBudget, OnFailure, Receipt};
-use crate::job::Outcome;
-use crate::loader::Engine;
+use crate::partial::Outcome;
 use crate::plan::{PartOfEpoch, State};
 use crate::sync::{AtomicU64, Ordering};
 use crate::trace;
 use crate::workers::desk::Desk;
-use crate::workers::run::{Drive, Feed};
-
-/// A run and the workers' hold on it. Dropping the last reference cancels the run.
-pub(crate) struct RunHandle<B: Send + 'static> {
-    run: Arc<dyn Feed<Outcome<B>>>,
-    engine: Arc<Engine<B>>,
-    // The number of the run's batches.
-    end: u64,
-    // How many batches were taken, or `ABANDONED`.
-    taken: AtomicU64,
-}
-
-/// No epoch goes on with this run.
-const ABANDONED: u64 = u64::MAX;
-
-impl<B: Send + 'static> RunHandle<B> {
-    /// Ends the run: nothing more is taken from it, and no epoch goes on with it.
-    fn abandon(&self) {
-        self.taken.store(ABANDONED, Ordering::Release);
-        self.run.cancel();
-    }
-}
-
-impl<B: Send + 'static> fmt::Debug for RunHandle<B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RunHandle").field("taken", &self.taken).finish_non_exhaustive()
-    }
-}
-
-impl<B: Send + 'static> Drop for RunHandle<B> {
-    fn drop(&mut self) {
-        self.run.cancel();
-        self.engine.pool.remove(&(Arc::clone(&self.run) as _));
-    }
-}
+use crate::workers::run::Drive;
 
 /// The epochs of a range. Made by [`Loader::epochs`](crate::Loader::epochs).
 pub struct Epochs<B: Send + 'static> {

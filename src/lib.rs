@@ -45,12 +45,14 @@
 
 mod batch;
 pub mod compose;
+mod engine;
 mod epoch;
 mod error;
 mod failure;
 mod gate;
 mod job;
 mod loader;
+mod partial;
 mod plan;
 mod reassembly;
 mod report;

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 
 use crate::batch::Spares;
 use crate::batch::assemble::{Assemble, Collated, Stacked};
-use crate::epoch::{Epoch, Epochs, RunHandle};
+use crate::engine::Engine;
+use crate::epoch::{Epoch, Epochs};
 use crate::error::{BoxError, Error, Result};
 use crate::failure::{OnFailure, Receipt, Retry};
 use crate::gate::Gate;
-use crate::job::{BatchJob, Course, Outcome, Recipe};
-use crate::plan::{PartOfEpoch, Plan, State, Tail, World};
+use crate::partial::Recipe;
+use crate::plan::{Plan, State, Tail, World};
 use crate::report::{Meters, Report};
 use crate::rng::VisitRng;
 use crate::sampler::{InOrder, Sampler, Shuffle};
@@ -21,7 +22,7 @@ use crate::stage::{Augment, Map, Root, Stage, TryMap};
 use crate::sync::{AtomicUsize, Ordering};
 use crate::workers::pace::Pace;
 use crate::workers::pool::Pool;
-use crate::workers::run::{Feed, Run, Settings, max_batches};
+use crate::workers::run::Settings;
 use crate::workers::tuner::Tuner;
 
 /// The most that may be in flight at once: the bound on memory, and what keeps workers from running ahead.
@@ -135,84 +136,6 @@ impl<B: Send + 'static> fmt::Debug for Loader<B> {
             .field("plan", &self.engine.plan)
             .field("num_workers", &self.num_workers())
             .finish_non_exhaustive()
-    }
-}
-
-/// What a loader's handles share. It names the batch's type only; the types of the stages are behind `Kitchen`.
-pub(crate) struct Engine<B: Send + 'static> {
-    kitchen: Box<dyn Kitchen<B>>,
-    pub(crate) plan: Plan,
-    pub(crate) on_failure: OnFailure,
-    settings: Settings,
-    // Present if the number of workers is left to the loader.
-    tuner: Option<Mutex<Tuner>>,
-    pub(crate) meters: Arc<Meters>,
-    pace: Arc<Pace>,
-    pub(crate) last_receipt: Mutex<Option<Receipt>>,
-    /// The run of a sequence with a barrier: there is one at a time.
-    pub(crate) only_run: Mutex<Weak<RunHandle<B>>>,
-    // Last: runs are cancelled by the handles that hold them, before the pool waits for its threads.
-    pub(crate) pool: Pool,
-}
-
-/// Starts runs of a recipe.
-pub(crate) trait Kitchen<B: Send + 'static>: Send + Sync {
-    fn start(&self, course: Course, end: u64, engine: &Engine<B>) -> Arc<dyn Feed<Outcome<B>>>;
-    fn barrier(&self) -> bool;
-    fn on_epoch_start(&self, epoch: u64) -> Result<()>;
-}
-
-impl<P: Stage, A: Assemble<P>> Kitchen<A::Batch> for Arc<Recipe<P, A>> {
-    fn start(&self, course: Course, end: u64, engine: &Engine<A::Batch>) -> Arc<dyn Feed<Outcome<A::Batch>>> {
-        let job = BatchJob { recipe: Arc::clone(self), course };
-        let (pace, bell) = (Arc::clone(&engine.pace), Arc::clone(engine.pool.bell()));
-        Arc::new(Run::new(job, end, engine.plan.max_rows(), engine.settings.clone(), pace, bell))
-    }
-
-    fn barrier(&self) -> bool {
-        self.gate.is_some()
-    }
-
-    fn on_epoch_start(&self, epoch: u64) -> Result<()> {
-        let hook = || self.stage.source().on_epoch_start(epoch);
-        match &self.gate {
-            Some(gate) => gate.run_alone(hook),
-            None => hook(),
-        }
-    }
-}
-
-impl<B: Send + 'static> Engine<B> {
-    pub(crate) fn barrier(&self) -> bool {
-        self.kitchen.barrier()
-    }
-
-    pub(crate) fn on_epoch_start(&self, epoch: u64) -> Result<()> {
-        self.kitchen.on_epoch_start(epoch)
-    }
-
-    /// Looks, after the consumer had to wait, whether another number of workers would be better.
-    pub(crate) fn tune(&self) {
-        // Somebody else's look is as good as this one.
-        if let Some(Ok(mut tuner)) = self.tuner.as_ref().map(Mutex::try_lock)
-            && let Some(num_workers) = tuner.decide(Instant::now(), self.meters.reading())
-        {
-            self.settings.num_workers.store(self.pool.resize(num_workers), Ordering::Relaxed);
-        }
-    }
-
-    /// Starts a run over a part of an epoch and the `more` epochs after it, or as many of them as one run can number.
-    /// Returns it with the number of its batches.
-    pub(crate) fn start(&self, first: PartOfEpoch, more: u64) -> (Arc<dyn Feed<Outcome<B>>>, u64) {
-        let whole = self.plan.part_of_epoch(0, 0, 0);
-        let batches_per_epoch = whole.num_batches;
-        let course = Course { first, whole };
-        let left = max_batches(self.plan.max_rows()).saturating_sub(first.num_batches);
-        let more = left.checked_div(batches_per_epoch).map_or(0, |most| more.min(most));
-        let end = first.num_batches + more * batches_per_epoch;
-        let run = self.kitchen.start(course, end, self);
-        self.pool.add(Arc::clone(&run) as _);
-        (run, end)
     }
 }
 
