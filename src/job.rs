@@ -6,7 +6,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use crate::batch::Spare;
 use crate::batch::assemble::Assemble;
 use crate::batch::rows::{Buffer, Columns, Rows};
 use crate::error::{Error, ErrorKind, Result};
@@ -264,14 +263,16 @@ impl<P: Stage, A: Assemble<P>> Job for BatchJob<P, A> {
     fn open(&self, seq: u64) -> Partial<P, A> {
         let recipe = &*self.recipe;
         let (epoch, plan) = self.place(seq);
-        let Spare { data, indices, ledgers: [first, second] } = recipe.spares.get();
+        let mut cargo = recipe.spares.get();
+        let indices = std::mem::take(&mut cargo.indices);
+        let ledger = std::mem::take(&mut cargo.ledgers[0]);
         let num_rows = plan.num_rows as usize;
         let partial = Partial {
             epoch,
             plan,
-            indices: Rows::new(Buffer::new(indices, num_rows, 1).expect("128 MiB at most"), num_rows, first),
+            indices: Rows::new(Buffer::new(indices, num_rows, 1).expect("128 MiB at most"), num_rows, ledger),
             body: OnceLock::new(),
-            spare: Mutex::new((data, second)),
+            cargo: Mutex::new(cargo),
             troubles: Mutex::new(Vec::new()),
         };
         if let Some(layout) = &recipe.fixed_layout {

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock, PoisonError};
 
 use crate::batch::assemble::Assemble;
 use crate::batch::rows::{Buffer, Ledger, Rows};
-use crate::batch::{Batch, Origin, Spares};
+use crate::batch::{Batch, Cargo, Spares};
 use crate::error::{Error, ErrorKind, Result};
 use crate::failure::{OnFailure, Retry, Skipped};
 use crate::gate::Gate;
@@ -46,8 +46,8 @@ pub(crate) struct Partial<P: Stage, A: Assemble<P>> {
     pub(crate) indices: Rows<Buffer<u64>>,
     // Set by the first sample whose layout is known.
     pub(crate) body: OnceLock<Result<BodyOf<P, A>>>,
-    // What the body is made of when it is made.
-    pub(crate) spare: Mutex<(Option<A::Batch>, Ledger)>,
+    // What the batch will be carried in, with memory for the body until that is made.
+    pub(crate) cargo: Mutex<Box<Cargo<A::Batch>>>,
     pub(crate) troubles: Mutex<Vec<Trouble<P::Sample>>>,
 }
 
@@ -160,7 +160,7 @@ impl<P: Stage, A: Assemble<P>> Recipe<P, A> {
 impl<P: Stage, A: Assemble<P>> Recipe<P, A> {
     /// Makes the batch, and accounts for the rows that are not in it.
     pub(crate) fn close(&self, partial: Partial<P, A>) -> Outcome<A::Batch> {
-        let Partial { epoch, plan, indices, body, troubles, .. } = partial;
+        let Partial { epoch, plan, indices, body, troubles, cargo, .. } = partial;
         let num_rows = plan.num_rows;
         let fail = |error| Outcome { batch: Err(error), skipped: Vec::new(), num_rows };
         let (indices, first) = indices.into_parts();
@@ -224,9 +224,10 @@ impl<P: Stage, A: Assemble<P>> Recipe<P, A> {
             let mut keep = keep.iter();
             indices.retain(|_| keep.next().is_some_and(|&keep| keep));
         }
-        let origin = Origin { epoch, number: plan.number, indices, num_padded };
-        let batch = Batch::new(data, origin, [first, second], Arc::downgrade(&self.spares));
-        Outcome { batch: Ok(Some(batch)), skipped, num_rows }
+        let mut cargo = cargo.into_inner().unwrap_or_else(PoisonError::into_inner);
+        (cargo.epoch, cargo.number, cargo.num_padded) = (epoch, plan.number, num_padded);
+        (cargo.data, cargo.indices, cargo.ledgers) = (Some(data), indices, [first, second]);
+        Outcome { batch: Ok(Some(Batch::new(cargo))), skipped, num_rows }
     }
 
     pub(crate) fn visit(&self, epoch: u64, position: u64, index: u64) -> Visit {
@@ -266,7 +267,10 @@ impl<P: Stage, A: Assemble<P>> Partial<P, A> {
         let mut made = false;
         let body = self.body.get_or_init(|| {
             made = true;
-            let (spare, ledger) = std::mem::take(&mut *lock(&self.spare));
+            let (spare, ledger) = {
+                let mut cargo = lock(&self.cargo);
+                (cargo.data.take(), std::mem::take(&mut cargo.ledgers[1]))
+            };
             recipe.new_body(layout(), self.plan.num_rows as usize, spare, ledger)
         });
         match body {
