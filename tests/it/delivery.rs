@@ -30,6 +30,17 @@ fn in_order_shuffled_and_endless() {
 }
 
 #[test]
+fn endless_epochs_end_where_numbers_do() {
+    for workers in [0, 2] {
+        let loader = Loader::builder(numbers(5)).batch_size(2).shuffle(1).workers(workers).build().unwrap();
+        let epochs: Vec<_> =
+            loader.epochs(u64::MAX - 1..).map(|epoch| (epoch.number(), collect_indices(epoch))).collect();
+        let expected = [u64::MAX - 1, u64::MAX].map(|epoch| (epoch, indices(&loader, epoch)));
+        assert_eq!(epochs, expected);
+    }
+}
+
+#[test]
 fn batches_do_not_depend_on_workers() {
     for workers in [0, 1, 2, 3, 7] {
         let even: Vec<u64> = (0..16).filter(|index| (index + 1) % 2 == 0).collect();

@@ -3,6 +3,7 @@
 
 mod delivery;
 mod failure;
+mod fuzzed;
 mod properties;
 mod resume;
 mod scenario;

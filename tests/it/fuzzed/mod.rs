@@ -1,0 +1,58 @@
+//! What the fuzz targets of `fuzz/` check, on the inputs that were kept: each target's small corpus, and whatever once
+//! broke a property. New inputs are found by `cargo fuzz`, which compiles these same files.
+
+mod idx;
+mod permutation;
+mod state;
+
+use std::fs;
+use std::path::Path;
+
+use crate::scenario::Scenario;
+use crate::support::{quiet_panics, within_a_minute};
+
+/// Checks a property on every input that is kept for a target.
+fn replay(target: &str, check: impl Fn(&[u8])) {
+    let kept = |folder: &str| {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(folder).join(target);
+        // A target that never failed has no regressions.
+        let files = fs::read_dir(folder).into_iter().flatten();
+        let mut files: Vec<_> = files.map(|file| file.expect("the folder can be listed").path()).collect();
+        files.sort();
+        files
+    };
+    let corpus = kept("corpus");
+    assert!(corpus.len() >= 10, "a corpus of {} inputs for {target}", corpus.len());
+    for file in corpus.into_iter().chain(kept("regressions")) {
+        let bytes = fs::read(&file).expect("the file can be read");
+        // The name is shown if the check fails.
+        println!("{}", file.display());
+        within_a_minute(&file.display().to_string(), || check(&bytes));
+    }
+}
+
+#[test]
+fn orderings() {
+    quiet_panics();
+    replay("ordering", |bytes| {
+        let scenario = Scenario::decode(bytes);
+        if let Err(difference) = scenario.check() {
+            panic!("{difference}\n{scenario:?}");
+        }
+    });
+}
+
+#[test]
+fn idx_files() {
+    replay("idx", idx::check);
+}
+
+#[test]
+fn permutations() {
+    replay("permutation", permutation::check);
+}
+
+#[test]
+fn states() {
+    replay("state", state::check);
+}
