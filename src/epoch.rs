@@ -5,53 +5,37 @@ use std::iter::FusedIterator;
 use std::sync::{Arc, PoisonError};
 
 use crate::batch::Batch;
-use crate::error::{Error, Result};
+use crate::engine::{ABANDONED, Engine, RunHandle};
+use crate::error::{Error, ErrorKind, Result};
 use crate::failure::{FailureBudget, OnFailure, Receipt};
-use crate::job::Outcome;
-use crate::loader::Engine;
+use crate::partial::Outcome;
 use crate::plan::{PartOfEpoch, State};
 use crate::sync::{AtomicU64, Ordering};
+use crate::trace;
 use crate::workers::desk::Desk;
-use crate::workers::run::Feed;
-
-/// A run and the workers' hold on it. Dropping the last reference cancels the run.
-struct RunHandle<B: Send + 'static> {
-    run: Arc<dyn Feed<Outcome<B>>>,
-    engine: Arc<Engine<B>>,
-    // How many batches were taken, or `ABANDONED`; written by the one epoch that is under way.
-    taken: AtomicU64,
-}
-
-/// No epoch goes on with this run.
-const ABANDONED: u64 = u64::MAX;
-
-impl<B: Send + 'static> Drop for RunHandle<B> {
-    fn drop(&mut self) {
-        self.run.cancel();
-        self.engine.pool.remove(&(Arc::clone(&self.run) as _));
-    }
-}
+use crate::workers::run::Drive;
 
 /// The epochs of a range. Made by [`Loader::epochs`](crate::Loader::epochs).
 pub struct Epochs<B: Send + 'static> {
     engine: Arc<Engine<B>>,
-    // What is left of the next epoch.
+    // What is left of the next epoch, which may lie behind the last one.
     next: PartOfEpoch,
-    end: Option<u64>,
+    // The last epoch; absent when all were yielded.
+    last: Option<u64>,
     // The run that the last epoch was part of, and the number of the run's batches up to that epoch's end.
     current: Option<(Arc<RunHandle<B>>, u64)>,
 }
 
 impl<B: Send + 'static> fmt::Debug for Epochs<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Epochs").field("next", &self.next).field("end", &self.end).finish_non_exhaustive()
+        f.debug_struct("Epochs").field("next", &self.next).field("last", &self.last).finish_non_exhaustive()
     }
 }
 
 impl<B: Send + 'static> Epochs<B> {
-    pub(crate) fn new(engine: Arc<Engine<B>>, start: u64, end: Option<u64>) -> Self {
+    pub(crate) fn new(engine: Arc<Engine<B>>, start: u64, last: Option<u64>) -> Self {
         let next = engine.plan.part_of_epoch(start, 0, 0);
-        Self { engine, next, end, current: None }
+        Self { engine, next, last, current: None }
     }
 
     /// Goes on where a state was taken: the first epoch is what was left of the state's epoch (nothing, if the state
@@ -78,12 +62,15 @@ impl<B: Send + 'static> Epochs<B> {
 
     fn resume_with(mut self, state: &State, rebatch: bool) -> Result<Self> {
         let part = self.engine.plan.resume(state, rebatch)?;
-        if part.epoch < self.next.epoch || self.end.is_some_and(|end| part.epoch >= end) {
-            let end = self.end.map_or_else(String::new, |end| end.to_string());
-            let message =
-                format!("the state does not fit: epoch {}, expected one in {}..{end}", part.epoch, self.next.epoch);
-            return Err(Error::new(crate::ErrorKind::State, message));
+        if part.epoch < self.next.epoch || self.last.is_none_or(|last| part.epoch > last) {
+            let expected = match self.last {
+                Some(last) => format!("one in {}..={last}", self.next.epoch),
+                None => "no more epochs".to_owned(),
+            };
+            let message = format!("the state does not fit: epoch {}, expected {expected}", part.epoch);
+            return Err(Error::new(ErrorKind::State, message));
         }
+        self.let_go();
         self.next = part;
         Ok(self)
     }
@@ -93,23 +80,43 @@ impl<B: Send + 'static> Epochs<B> {
         self.engine.plan.state(&self.next, self.next.first_batch)
     }
 
+    /// Lets the epoch before, which somebody may still hold, end where it ends.
+    fn let_go(&mut self) {
+        if let Some((handle, end)) = self.current.take() {
+            handle.run.limit(end);
+        }
+    }
+
     /// The run to take the next epoch from, and the number of its batches before.
-    fn run(&mut self, part: PartOfEpoch) -> (Arc<RunHandle<B>>, u64) {
-        if let Some((handle, end)) = self.current.take()
-            && handle.taken.load(Ordering::Acquire) == end
-            && !self.engine.barrier()
+    fn run(&mut self, part: PartOfEpoch, last: u64) -> (Arc<RunHandle<B>>, u64) {
+        if let Some((handle, end)) = &self.current
+            && handle.taken.load(Ordering::Acquire) == *end
+            && handle.end >= *end + part.num_batches
         {
-            return (handle, end);
+            return (Arc::clone(handle), *end);
         }
         // The first epoch, or the one before was left early: what was loaded ahead goes with its run.
-        let more = match self.end {
-            _ if self.engine.barrier() => 0,
-            Some(end) => end - part.epoch - 1,
-            // As many as have a number.
-            None => u64::MAX - part.epoch,
-        };
-        let run = self.engine.start(part, more);
-        (Arc::new(RunHandle { run, engine: Arc::clone(&self.engine), taken: AtomicU64::new(0) }), 0)
+        self.let_go();
+        (self.start(part, last - part.epoch), 0)
+    }
+
+    fn start(&self, part: PartOfEpoch, more: u64) -> Arc<RunHandle<B>> {
+        let (run, end) = self.engine.start(part, more);
+        Arc::new(RunHandle { run, engine: Arc::clone(&self.engine), end, taken: AtomicU64::new(0) })
+    }
+
+    /// Runs the hook of a sequence with a barrier, and starts the one run that there is then.
+    fn run_behind_barrier(&mut self, part: PartOfEpoch) -> (Arc<RunHandle<B>>, Result<()>) {
+        let engine = Arc::clone(&self.engine);
+        let mut only_run = engine.only_run.lock().unwrap_or_else(PoisonError::into_inner);
+        self.let_go();
+        if let Some(before) = only_run.upgrade() {
+            before.abandon();
+        }
+        let hook = engine.on_epoch_start(part.epoch);
+        let handle = self.start(part, 0);
+        *only_run = Arc::downgrade(&handle);
+        (handle, hook)
     }
 }
 
@@ -118,23 +125,23 @@ impl<B: Send + 'static> Iterator for Epochs<B> {
 
     fn next(&mut self) -> Option<Epoch<B>> {
         let part = self.next;
-        if self.end.is_some_and(|end| part.epoch >= end) {
-            return None;
-        }
-        if let Some((handle, end)) = &self.current
-            && handle.taken.load(Ordering::Acquire) != *end
-        {
-            // The epoch before may still be held by somebody; it ends where it ends.
-            handle.run.limit(*end);
-            self.current = None;
-        }
-        let hook = self.engine.on_epoch_start(part.epoch);
-        let (handle, first) = self.run(part);
+        let last = self.last?;
         match part.epoch.checked_add(1) {
-            Some(epoch) => self.next = self.engine.plan.part_of_epoch(epoch, 0, 0),
-            // There is no number for another one.
-            None => self.end = Some(part.epoch),
+            Some(next) if next <= last => self.next = self.engine.plan.part_of_epoch(next, 0, 0),
+            // The state of what comes after is the next epoch's all the same.
+            next => {
+                self.next = self.engine.plan.part_of_epoch(next.unwrap_or(u64::MAX), 0, 0);
+                self.last = None;
+            }
         }
+        let (handle, first, hook) = if self.engine.barrier() {
+            let (handle, hook) = self.run_behind_barrier(part);
+            (handle, 0, hook)
+        } else {
+            let hook = self.engine.on_epoch_start(part.epoch);
+            let (handle, first) = self.run(part, last);
+            (handle, first, hook)
+        };
         self.current = Some((Arc::clone(&handle), first + part.num_batches));
         let expected = part.num_samples(&self.engine.plan).0;
         Some(Epoch {
@@ -155,9 +162,7 @@ impl<B: Send + 'static> FusedIterator for Epochs<B> {}
 
 impl<B: Send + 'static> Drop for Epochs<B> {
     fn drop(&mut self) {
-        if let Some((handle, end)) = &self.current {
-            handle.run.limit(*end);
-        }
+        self.let_go();
     }
 }
 
@@ -182,7 +187,7 @@ impl<B: Send + 'static> Drop for Epochs<B> {
 /// let receipt = epoch.receipt();
 /// assert!(receipt.is_complete());
 /// assert_eq!(receipt.delivered, 3);
-/// assert_eq!(receipt.skipped.iter().map(|skipped| skipped.index).collect::<Vec<_>>(), [1, 3, 5]);
+/// assert_eq!(receipt.skipped.iter().filter_map(|skipped| skipped.index).collect::<Vec<_>>(), [1, 3, 5]);
 /// # Ok::<(), procession::Error>(())
 /// ```
 pub struct Epoch<B: Send + 'static> {
@@ -244,8 +249,7 @@ impl<B: Send + 'static> Epoch<B> {
         if let Some(handle) = &self.handle {
             // Nothing of this run will be taken any more: the next epoch must not go on with it, even if this was the
             // epoch's last batch.
-            handle.taken.store(ABANDONED, Ordering::Release);
-            handle.run.cancel();
+            handle.abandon();
         }
         self.end();
         Some(Err(error))
@@ -257,26 +261,36 @@ impl<B: Send + 'static> Epoch<B> {
             OnFailure::Skip(budget) => budget,
             OnFailure::Stop => FailureBudget::default(),
         };
+        let end = self.visited + outcome.num_rows;
+        let mut visited = self.visited;
         for skipped in outcome.skipped {
-            let row = self.row_of(skipped.position);
-            if let Err(error) = self.receipt.skip(skipped, self.visited + row + 1, &budget) {
+            // The samples up to this one, and then this one.
+            let before = self.visited + self.row_of(skipped.position);
+            let passed = self.receipt.pass(visited, before, &budget);
+            if let Err(error) = passed.and_then(|()| self.receipt.skip(skipped, before + 1, &budget)) {
                 return self.fail(error);
             }
+            visited = before + 1;
         }
+        if let Err(error) = self.receipt.pass(visited, end, &budget) {
+            return self.fail(error);
+        }
+        self.visited = end;
         match outcome.batch {
             Err(error) => self.fail(error),
-            Ok(None) => {
-                self.visited += outcome.num_rows;
-                None
-            }
+            Ok(None) => None,
             Ok(Some(batch)) => {
-                self.visited += outcome.num_rows;
                 self.receipt.delivered += batch.num_samples() as u64;
                 self.receipt.padded += batch.num_padded() as u64;
                 self.receipt.num_batches += 1;
                 Some(Ok(batch))
             }
         }
+    }
+
+    fn interrupted(&self) -> Error {
+        let message = "another epoch was started, and the sequence has a barrier: only one is under way at a time";
+        Error::new(ErrorKind::Interrupted, message)
     }
 
     /// The row of a position in the batch that was taken last.
@@ -300,10 +314,22 @@ impl<B: Send + 'static> Iterator for Epoch<B> {
                 return None;
             }
             let seq = self.first + self.taken;
-            let outcome = handle.run.take(&(Arc::clone(&handle.run) as _), seq, &self.desk);
+            let this: Arc<dyn Drive> = Arc::clone(&handle.run) as _;
+            let waits = self.desk.meter().waits();
+            #[allow(clippy::let_unit_value, reason = "a guard with the feature `tracing`")]
+            let _span = trace::take(self.part.epoch, self.part.first_batch + self.taken);
+            let Some(outcome) = handle.run.take(&this, seq, &self.desk) else {
+                let interrupted = handle.taken.load(Ordering::Acquire) == ABANDONED;
+                let error = if interrupted { self.interrupted() } else { Error::worker_panicked() };
+                return self.fail(error.with_epoch(self.part.epoch));
+            };
             self.taken += 1;
-            handle.taken.store(seq + 1, Ordering::Release);
+            // Not over a mark that the run was abandoned since.
+            let _ = handle.taken.compare_exchange(seq, seq + 1, Ordering::AcqRel, Ordering::Acquire);
             self.desk.meter().record_batch();
+            if self.desk.meter().waits() != waits {
+                self.engine.tune();
+            }
             if let Some(item) = self.account(outcome) {
                 return Some(item);
             }
@@ -324,8 +350,7 @@ impl<B: Send + 'static> Drop for Epoch<B> {
         if let Some(handle) = &self.handle
             && self.taken < self.part.num_batches
         {
-            handle.taken.store(ABANDONED, Ordering::Release);
-            handle.run.cancel();
+            handle.abandon();
         }
         self.end();
     }

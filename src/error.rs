@@ -46,6 +46,8 @@ pub enum ErrorKind {
     Argument,
     /// A number that must be finite is not.
     Numeric,
+    /// What was asked for was ended by something else that was asked for since.
+    Interrupted,
 }
 
 impl ErrorKind {
@@ -63,6 +65,7 @@ impl ErrorKind {
             Self::State => "state does not fit",
             Self::Argument => "invalid argument",
             Self::Numeric => "number is not finite",
+            Self::Interrupted => "interrupted",
         }
     }
 }
@@ -130,6 +133,12 @@ impl Error {
             Ok(error) => *error,
             Err(cause) => Self::new(ErrorKind::Sample, ErrorKind::Sample.as_str()).with_cause(cause),
         }
+    }
+
+    /// A panic of which only the workers' own message tells.
+    pub(crate) fn worker_panicked() -> Self {
+        let message = "a worker panicked outside of loading a sample, perhaps in a destructor; its message was printed";
+        Self::new(ErrorKind::Panic, message)
     }
 
     /// An invalid argument: a value that a builder or constructor must not be given.

@@ -66,6 +66,11 @@ impl FailureBudget {
         self.count.is_some_and(|count| failed > count)
             || self.rate.is_some_and(|(rate, after)| visited >= after && failed as f64 > rate * visited as f64)
     }
+
+    /// The number of visited samples at which the rate begins to count.
+    fn after(&self) -> Option<u64> {
+        self.rate.map(|(_, after)| after)
+    }
 }
 
 /// How often and when a failed sample is tried again.
@@ -129,8 +134,8 @@ impl Retry {
 pub struct Skipped {
     /// Its position in the epoch's global order.
     pub position: u64,
-    /// Its index.
-    pub index: u64,
+    /// Its index, unless it was the sampler that failed.
+    pub index: Option<u64>,
     /// What kept it from being loaded.
     pub error: Arc<Error>,
 }
@@ -165,17 +170,36 @@ impl Receipt {
         self.delivered + self.skipped.len() as u64 == self.expected
     }
 
+    /// Notes that samples up to a number were visited without a failure since the last one: the rate may begin to
+    /// count in between.
+    pub(crate) fn pass(&mut self, from: u64, to: u64, budget: &FailureBudget) -> Result<()> {
+        let failed = self.skipped.len() as u64;
+        match (budget.after(), self.skipped.last()) {
+            (Some(after), Some(last)) if from < after && after <= to && budget.is_exceeded(failed, after) => {
+                Err(self.exceeded(last, failed, after, budget))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn exceeded(&self, last: &Skipped, failed: u64, visited: u64, budget: &FailureBudget) -> Error {
+        let message = format!("{failed} of the first {visited} samples failed, more than {budget}");
+        let error = Error::new(ErrorKind::Budget, message).with_cause(SharedError(Arc::clone(&last.error)));
+        let error = error.with_place(self.epoch, last.position);
+        match last.index {
+            Some(index) => error.with_index(index),
+            None => error,
+        }
+    }
+
     /// Lists a sample as skipped, unless that exceeds the budget. `visited` counts the samples up to and including
     /// this one.
     pub(crate) fn skip(&mut self, skipped: Skipped, visited: u64, budget: &FailureBudget) -> Result<()> {
-        let (position, index, error) = (skipped.position, skipped.index, Arc::clone(&skipped.error));
-        self.skipped.push(skipped);
-        let failed = self.skipped.len() as u64;
+        let failed = self.skipped.len() as u64 + 1;
         if budget.is_exceeded(failed, visited) {
-            let message = format!("{failed} of the first {visited} samples failed, more than {budget}");
-            let error = Error::new(ErrorKind::Budget, message).with_cause(SharedError(error));
-            return Err(error.with_place(self.epoch, position).with_index(index));
+            return Err(self.exceeded(&skipped, failed, visited, budget));
         }
+        self.skipped.push(skipped);
         Ok(())
     }
 }

@@ -1,111 +1,39 @@
 //! One batch from its numbers to its data: the plan says which samples, the stages load them, the assembly makes them
 //! a batch. This is what the engine evaluates; what user code throws ends here.
 
-use std::fmt;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::batch::assemble::Assemble;
-use crate::batch::rows::{Buffer, Columns, Ledger, Rows};
-use crate::batch::{Batch, Origin, Spare, Spares};
+use crate::batch::rows::{Buffer, Columns, Rows};
 use crate::error::{Error, ErrorKind, Result};
-use crate::failure::{OnFailure, Retry, Skipped};
-use crate::plan::{BatchPlan, PartOfEpoch, Plan};
+use crate::gate::Gate;
+use crate::partial::{BodyOf, Outcome, Partial, Recipe, Trouble, UNKNOWN};
+use crate::plan::{BatchPlan, PartOfEpoch};
 use crate::rng::Visit;
 use crate::stage::{Stage, Timer};
-use crate::sync::{Breaker, Condvar, Mutex, lock, wait};
+use crate::sync::{Breaker, Mutex, lock};
+use crate::trace;
 use crate::workers::run::{Context, Job};
-
-/// Everything that a loader's batches are made with; the same for all its runs.
-pub(crate) struct Recipe<P: Stage, A: Assemble<P>> {
-    pub(crate) stage: P,
-    pub(crate) assemble: A,
-    pub(crate) plan: Plan,
-    pub(crate) len: u64,
-    pub(crate) on_failure: OnFailure,
-    pub(crate) retry: Retry,
-    pub(crate) spares: Arc<Spares<A::Batch>>,
-    /// The layout of every batch, where it is known before the first sample.
-    pub(crate) fixed_layout: Option<A::Layout>,
-    /// The layout that was seen last, for batches without samples.
-    pub(crate) last_layout: Mutex<Option<A::Layout>>,
-    /// Present if the sequence asked for a barrier.
-    pub(crate) gate: Option<Gate>,
-}
-
-impl<P: Stage, A: Assemble<P>> fmt::Debug for Recipe<P, A> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Recipe").field("plan", &self.plan).finish_non_exhaustive()
-    }
-}
-
-/// Keeps a hook and the loading of samples apart. A hook waits until nothing is loaded; loading waits for the hook.
-#[derive(Debug)]
-pub(crate) struct Gate {
-    // The number of loads under way; `None` while a hook runs.
-    loads: Mutex<Option<usize>>,
-    changed: Condvar,
-}
-
-impl Gate {
-    pub(crate) fn new() -> Self {
-        Self { loads: Mutex::new(Some(0)), changed: Condvar::new() }
-    }
-
-    pub(crate) fn enter(&self) {
-        let mut loads = lock(&self.loads);
-        while loads.is_none() {
-            loads = wait(&self.changed, loads);
-        }
-        *loads = loads.map(|loads| loads + 1);
-    }
-
-    pub(crate) fn leave(&self) {
-        let mut loads = lock(&self.loads);
-        *loads = loads.map(|loads| loads - 1);
-        drop(loads);
-        self.changed.notify_all();
-    }
-
-    /// Runs a hook with nothing else under way.
-    pub(crate) fn run_alone<T>(&self, hook: impl FnOnce() -> T) -> T {
-        /// Opens the gate again, also when the hook panics.
-        struct Reopen<'a>(&'a Gate);
-        impl Drop for Reopen<'_> {
-            fn drop(&mut self) {
-                *lock(&self.0.loads) = Some(0);
-                self.0.changed.notify_all();
-            }
-        }
-        let mut loads = lock(&self.loads);
-        while *loads != Some(0) {
-            loads = wait(&self.changed, loads);
-        }
-        *loads = None;
-        drop(loads);
-        let _reopen = Reopen(self);
-        hook()
-    }
-}
 
 /// A run's stretch of the plan: the rest of one epoch, and whole ones after it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Course {
     pub(crate) first: PartOfEpoch,
-    /// The number of batches in each epoch after the first.
-    pub(crate) batches_per_epoch: u64,
+    /// A whole epoch; those after the first are like it in all but their number.
+    pub(crate) whole: PartOfEpoch,
 }
 
 impl Course {
     /// The epoch of batch `seq` of the run, and its number there.
-    fn place(&self, plan: &Plan, seq: u64) -> (PartOfEpoch, u64) {
+    fn place(&self, seq: u64) -> (PartOfEpoch, u64) {
         match seq.checked_sub(self.first.num_batches) {
             None => (self.first, self.first.first_batch + seq),
             Some(later) => {
-                let epoch = self.first.epoch + 1 + later / self.batches_per_epoch;
-                (plan.part_of_epoch(epoch, 0, 0), later % self.batches_per_epoch)
+                let batches = self.whole.num_batches;
+                (PartOfEpoch { epoch: self.first.epoch + 1 + later / batches, ..self.whole }, later % batches)
             }
         }
     }
@@ -117,64 +45,16 @@ pub(crate) struct BatchJob<P: Stage, A: Assemble<P>> {
     pub(crate) course: Course,
 }
 
-/// A batch under construction.
-pub(crate) struct Partial<P: Stage, A: Assemble<P>> {
-    epoch: u64,
-    plan: BatchPlan,
-    indices: Rows<Buffer<u64>>,
-    // Set by the first sample whose layout is known.
-    body: OnceLock<Body<A::Layout, A::Columns>>,
-    // What the body is made of when it is made.
-    spare: Mutex<(Option<A::Batch>, Ledger)>,
-    troubles: Mutex<Vec<Trouble<P::Sample>>>,
-}
-
-/// The rows of a batch whose layout is known.
-struct Body<L, C> {
-    layout: L,
-    rows: Rows<C>,
-}
-
-/// The body of a batch that an assembly makes, and the rows of it that failed.
-type Settled<P, A> = (Body<<A as Assemble<P>>::Layout, <A as Assemble<P>>::Columns>, Vec<(usize, Error)>);
-
-/// A row that is not in its place.
-enum Trouble<S> {
-    /// It could not be loaded.
-    Failed(usize, Error),
-    /// It has another layout than the sample that came first, in time. Which of the two is at fault is decided by the
-    /// order of rows, when the batch is closed.
-    Stray(usize, S),
-}
-
-impl<S> Trouble<S> {
-    fn row(&self) -> usize {
-        match *self {
-            Self::Failed(row, _) | Self::Stray(row, _) => row,
-        }
-    }
-}
-
-/// A finished batch, or what came of it.
-pub(crate) struct Outcome<D> {
-    /// The batch; `None` if every sample of it was skipped.
-    pub(crate) batch: Result<Option<Batch<D>>>,
-    /// The samples of it that were left out.
-    pub(crate) skipped: Vec<Skipped>,
-    /// The number of samples it was to have.
-    pub(crate) num_rows: u64,
-}
-
-/// A sample that was loaded apart from its batch.
+/// A sample that was loaded apart from its batch, and the memory it takes.
 pub(crate) struct Loaded<S> {
     index: u64,
-    sample: Result<S>,
+    sample: Result<(S, u64)>,
 }
 
 impl<P: Stage, A: Assemble<P>> BatchJob<P, A> {
     fn place(&self, seq: u64) -> (u64, BatchPlan) {
         let plan = &self.recipe.plan;
-        let (part, number) = self.course.place(plan, seq);
+        let (part, number) = self.course.place(seq);
         (part.epoch, part.batch(plan, number))
     }
 
@@ -193,33 +73,19 @@ impl<P: Stage, A: Assemble<P>> BatchJob<P, A> {
             let slot = std::slice::from_mut(index);
             let drawn = catch_unwind(AssertUnwindSafe(|| recipe.plan.fill_indices(partial.epoch, position, slot)));
             if let Err(payload) = drawn {
-                *index = u64::MAX;
+                *index = UNKNOWN;
                 partial.fail(row, Error::panicked(payload).with_place(partial.epoch, position));
             }
         }
     }
 
-    fn visit(&self, partial_epoch: u64, position: u64, index: u64) -> Visit {
-        Visit::new(self.recipe.plan.stream_seed(), partial_epoch, position, index)
-    }
-
     fn out_of_range(&self, index: u64) -> Option<Error> {
         let recipe = &self.recipe;
         (index >= recipe.len).then(|| {
-            let sampler = recipe.plan.sampler().describe();
+            let sampler = recipe.plan.description();
             let message = format!("the sampler {sampler} gave index {index}, expected one below {}", recipe.len);
             Error::new(ErrorKind::Sampler, message)
         })
-    }
-
-    /// Says where an error happened.
-    fn locate(&self, error: Error, visit: &Visit) -> Error {
-        let error = error.with_place(visit.epoch(), visit.position()).with_index(visit.index());
-        let index = visit.index() as usize;
-        match catch_unwind(AssertUnwindSafe(|| self.recipe.stage.source().file(index))) {
-            Ok(Some(file)) => error.with_file(file),
-            Ok(None) | Err(_) => error,
-        }
     }
 
     /// Tries to load until it succeeds, panics, or was tried often enough.
@@ -241,7 +107,7 @@ impl<P: Stage, A: Assemble<P>> BatchJob<P, A> {
     fn load_in_place(
         &self,
         partial: &Partial<P, A>,
-        body: &Body<A::Layout, A::Columns>,
+        body: &BodyOf<P, A>,
         rows: Range<usize>,
         indices: &[u64],
         breaker: &Breaker,
@@ -258,8 +124,8 @@ impl<P: Stage, A: Assemble<P>> BatchJob<P, A> {
                     if index >= recipe.len {
                         return self.out_of_range(index).map_or(Ok(()), Err);
                     }
-                    let visit = self.visit(partial.epoch, partial.position(rows.start + at), index);
-                    recipe.assemble.load_into(&recipe.stage, &visit, &mut chunk, &body.layout, at, timer)?;
+                    let visit = self.recipe.visit(partial.epoch, partial.position(rows.start + at), index);
+                    recipe.assemble.load_into(&recipe.stage, &visit, &mut chunk, at, timer)?;
                     at += 1;
                 }
                 Ok(())
@@ -270,15 +136,14 @@ impl<P: Stage, A: Assemble<P>> BatchJob<P, A> {
                 Err(payload) => Error::panicked(payload),
             };
             let (row, index) = (rows.start + at, indices[at]);
-            let visit = self.visit(partial.epoch, partial.position(row), index);
+            let visit = self.recipe.visit(partial.epoch, partial.position(row), index);
             if index >= recipe.len {
                 // A sampler that panicked for this row has said so already.
-                if index != u64::MAX || !partial.has_failed(row) {
+                if index != UNKNOWN || !partial.has_failed(row) {
                     partial.fail(row, error.with_place(visit.epoch(), visit.position()).with_index(index));
                 }
-            } else if let Err(error) = self.retry_in_place(error, &visit, &mut chunk, &body.layout, at, breaker, timer)
-            {
-                partial.fail(row, self.locate(error, &visit));
+            } else if let Err(error) = self.retry_in_place(error, &visit, &mut chunk, at, breaker, timer) {
+                partial.fail(row, self.recipe.locate(error, &visit));
             }
             at += 1;
         }
@@ -291,7 +156,6 @@ impl<P: Stage, A: Assemble<P>> BatchJob<P, A> {
         error: Error,
         visit: &Visit,
         chunk: &mut <A::Columns as Columns>::Chunk<'_>,
-        layout: &A::Layout,
         at: usize,
         breaker: &Breaker,
         timer: &mut Timer,
@@ -304,28 +168,57 @@ impl<P: Stage, A: Assemble<P>> BatchJob<P, A> {
         // The first failure is behind us; the loop takes it as the outcome of its first try.
         self.with_retries(breaker, || match first.take() {
             Some(error) => Err(error),
-            None => recipe.assemble.load_into(&recipe.stage, visit, chunk, layout, at, timer),
+            None => recipe.assemble.load_into(&recipe.stage, visit, chunk, at, timer),
         })
     }
 
-    /// Puts a loaded sample in its place, or beside the batch if its layout is another one.
-    fn put(&self, partial: &Partial<P, A>, row: usize, sample: P::Sample) {
+    /// Loads a sample, and says what memory it takes.
+    fn load_one(&self, visit: &Visit, breaker: &Breaker, timer: &mut Timer) -> Result<(P::Sample, u64)> {
+        let recipe = &*self.recipe;
+        self.with_retries(breaker, || {
+            let sample = recipe.stage.load(visit, timer)?;
+            let bytes = recipe.assemble.size_bytes(&sample) as u64;
+            Ok((sample, bytes))
+        })
+    }
+
+    /// Puts a loaded sample of some bytes in its place, or beside the batch if its layout is another one. Returns what
+    /// it adds to the memory in use.
+    fn put(&self, partial: &Partial<P, A>, row: usize, index: u64, sample: P::Sample, bytes: u64) -> u64 {
         let assemble = &self.recipe.assemble;
+        let fail = |error| {
+            let visit = self.recipe.visit(partial.epoch, partial.position(row), index);
+            partial.fail(row, self.recipe.locate(error, &visit));
+        };
         let layout = assemble.layout(&sample);
-        let body = partial.body(&self.recipe, || layout.clone());
+        let (body, made) = match partial.body(&self.recipe, || layout.clone()) {
+            Ok(body) => body,
+            Err(error) => {
+                fail(error);
+                return 0;
+            }
+        };
+        // The rows of a batch are allocated together, by whoever is first; where a row's layout does not tell what it
+        // takes, each counts for itself.
+        let batch_bytes = assemble.row_bytes(&body.layout).map(|row_bytes| match made {
+            true => partial.plan.num_rows.saturating_mul(row_bytes as u64),
+            false => 0,
+        });
         if body.layout == layout {
             let mut chunk = body.rows.claim(row..row + 1);
-            assemble.write(&mut chunk, &body.layout, 0, sample);
+            assemble.write(&mut chunk, 0, sample);
         } else if self.recipe.fixed_layout.is_some() {
             // The sequence promised a layout: whoever has another one is at fault, be it the first.
             let message = format!("layout {layout:?}, expected {:?} as of every sample of the sequence", body.layout);
-            partial.fail(row, Error::new(ErrorKind::Shape, message));
+            fail(Error::new(ErrorKind::Shape, message));
         } else {
             lock(&partial.troubles).push(Trouble::Stray(row, sample));
+            return bytes;
         }
+        batch_bytes.unwrap_or(bytes)
     }
 
-    /// The memory of a batch whose layout is known before its first sample: it is allocated together.
+    /// The memory of a batch whose layout is known before its first sample.
     fn fixed_bytes(&self, num_rows: u64) -> Option<u64> {
         let recipe = &self.recipe;
         let row_bytes = recipe.assemble.row_bytes(recipe.fixed_layout.as_ref()?)?;
@@ -341,108 +234,20 @@ impl<P: Stage, A: Assemble<P>> BatchJob<P, A> {
         breaker: &Breaker,
         timer: &mut Timer,
     ) -> u64 {
-        let visit = self.visit(partial.epoch, partial.position(row), index);
+        let visit = self.recipe.visit(partial.epoch, partial.position(row), index);
         if let Some(error) = self.out_of_range(index) {
-            if index != u64::MAX || !partial.has_failed(row) {
+            if index != UNKNOWN || !partial.has_failed(row) {
                 partial.fail(row, error.with_place(visit.epoch(), visit.position()).with_index(index));
             }
             return 0;
         }
-        match self.with_retries(breaker, || self.recipe.stage.load(&visit, timer)) {
-            Ok(sample) => {
-                let bytes = self.recipe.assemble.size_bytes(&sample) as u64;
-                self.put(partial, row, sample);
-                bytes
-            }
+        match self.load_one(&visit, breaker, timer) {
+            Ok((sample, bytes)) => self.put(partial, row, index, sample, bytes),
             Err(error) => {
-                partial.fail(row, self.locate(error, &visit));
+                partial.fail(row, self.recipe.locate(error, &visit));
                 0
             }
         }
-    }
-}
-
-impl<P: Stage, A: Assemble<P>> Recipe<P, A> {
-    fn new_body(&self, layout: A::Layout, num_rows: usize) -> Body<A::Layout, A::Columns> {
-        let columns = self.assemble.columns(&layout, num_rows, None);
-        Body { layout, rows: Rows::new(columns, num_rows, Ledger::default()) }
-    }
-
-    /// Decides about rows that are not in their places: what could not be loaded has failed, and so has what differs
-    /// in layout from the first sample, in the plan's order, that was loaded. Returns the batch's body and the
-    /// failures by row.
-    fn settle(
-        &self,
-        body: Option<Body<A::Layout, A::Columns>>,
-        troubles: Vec<Trouble<P::Sample>>,
-        num_rows: usize,
-        indices: &[u64],
-    ) -> Settled<P, A> {
-        let mut in_place = vec![true; if troubles.is_empty() { 0 } else { num_rows }];
-        let (mut failures, mut strays) = (Vec::new(), Vec::new());
-        for trouble in troubles {
-            in_place[trouble.row()] = false;
-            match trouble {
-                Trouble::Failed(row, error) => failures.push((row, error)),
-                Trouble::Stray(row, sample) => strays.push((row, self.assemble.layout(&sample), sample)),
-            }
-        }
-        let mut body = body.unwrap_or_else(|| {
-            let layout = self.fixed_layout.clone().or_else(|| lock(&self.last_layout).clone());
-            self.new_body(layout.unwrap_or_else(|| self.assemble.empty_layout()), num_rows)
-        });
-        strays.sort_by_key(|&(row, ..)| row);
-        if let Some(&(first_stray, ref layout, _)) = strays.first() {
-            let first_in_place = in_place.iter().position(|&in_place| in_place);
-            let differs = |layout: &A::Layout, reference: &A::Layout, first: usize| {
-                let index = indices[first];
-                let message =
-                    format!("layout {layout:?}, expected {reference:?} as of index {index} in the same batch");
-                Error::new(ErrorKind::Shape, message)
-            };
-            if let Some(first) = first_in_place.filter(|&first| first < first_stray) {
-                failures.extend(strays.iter().map(|&(row, ref layout, _)| (row, differs(layout, &body.layout, first))));
-            } else {
-                let reference = layout.clone();
-                let old = std::mem::replace(&mut body, self.new_body(reference.clone(), num_rows));
-                let rows = in_place.iter().enumerate().filter(|(_, in_place)| **in_place).map(|(row, _)| row);
-                failures.extend(rows.map(|row| (row, differs(&old.layout, &reference, first_stray))));
-                for (row, layout, sample) in strays {
-                    if layout == reference {
-                        let mut chunk = body.rows.claim(row..row + 1);
-                        self.assemble.write(&mut chunk, &reference, 0, sample);
-                    } else {
-                        failures.push((row, differs(&layout, &reference, first_stray)));
-                    }
-                }
-            }
-        }
-        failures.sort_by_key(|&(row, _)| row);
-        (body, failures)
-    }
-}
-
-impl<P: Stage, A: Assemble<P>> Partial<P, A> {
-    fn position(&self, row: usize) -> u64 {
-        self.plan.first_position + row as u64 * self.plan.step
-    }
-
-    fn fail(&self, row: usize, error: Error) {
-        lock(&self.troubles).push(Trouble::Failed(row, error));
-    }
-
-    fn has_failed(&self, row: usize) -> bool {
-        lock(&self.troubles).iter().any(|trouble| trouble.row() == row)
-    }
-
-    fn body(&self, recipe: &Recipe<P, A>, layout: impl FnOnce() -> A::Layout) -> &Body<A::Layout, A::Columns> {
-        self.body.get_or_init(|| {
-            let (spare, ledger) = std::mem::take(&mut *lock(&self.spare));
-            let layout = layout();
-            let num_rows = self.plan.num_rows as usize;
-            let columns = recipe.assemble.columns(&layout, num_rows, spare);
-            Body { layout, rows: Rows::new(columns, num_rows, ledger) }
-        })
     }
 }
 
@@ -458,32 +263,36 @@ impl<P: Stage, A: Assemble<P>> Job for BatchJob<P, A> {
     fn open(&self, seq: u64) -> Partial<P, A> {
         let recipe = &*self.recipe;
         let (epoch, plan) = self.place(seq);
-        let Spare { data, indices, ledgers: [first, second] } = recipe.spares.get();
+        let mut cargo = recipe.spares.get();
+        let indices = std::mem::take(&mut cargo.indices);
+        let ledger = std::mem::take(&mut cargo.ledgers[0]);
         let num_rows = plan.num_rows as usize;
         let partial = Partial {
             epoch,
             plan,
-            indices: Rows::new(Buffer::new(indices, num_rows, 1), num_rows, first),
+            indices: Rows::new(Buffer::new(indices, num_rows, 1).expect("128 MiB at most"), num_rows, ledger),
             body: OnceLock::new(),
-            spare: Mutex::new((data, second)),
+            cargo: Mutex::new(cargo),
             troubles: Mutex::new(Vec::new()),
         };
         if let Some(layout) = &recipe.fixed_layout {
-            partial.body(recipe, || layout.clone());
+            // Where there is no memory for it, each row says so.
+            drop(partial.body(recipe, || layout.clone()));
         }
         partial
     }
 
     fn load(&self, _: u64, rows: Range<usize>, partial: &Partial<P, A>, context: Context<'_>) -> u64 {
         let recipe = &*self.recipe;
-        if let Some(gate) = &recipe.gate {
-            gate.enter();
-        }
+        let _pass = recipe.gate.as_ref().map(Gate::pass);
+        #[allow(clippy::let_unit_value, reason = "a guard with the feature `tracing`")]
+        let _span = trace::load(partial.epoch, partial.plan.number);
         let mut timer = Timer::new(context.meter.times_stages());
         let start = timer.source().map(|_| Instant::now());
-        let indices = partial.indices.claim(rows.clone());
+        let mut indices = partial.indices.claim(rows.clone());
+        let indices = indices.elements();
         self.draw(partial, rows.clone(), indices);
-        let body = partial.body.get().filter(|_| recipe.fixed_layout.is_some());
+        let body = partial.body.get().and_then(|body| body.as_ref().ok()).filter(|_| recipe.fixed_layout.is_some());
         let fixed_bytes = self.fixed_bytes(partial.plan.num_rows);
         let bytes = match body {
             Some(body) if !context.weigh || fixed_bytes.is_some() => {
@@ -501,37 +310,39 @@ impl<P: Stage, A: Assemble<P>> Job for BatchJob<P, A> {
                 bytes
             }
         };
-        if let Some(gate) = &recipe.gate {
-            gate.leave();
-        }
         if let (Some(start), Some(source)) = (start, timer.source()) {
             context.meter.record_stages(source, start.elapsed());
         }
         bytes
     }
 
-    fn load_apart(&self, seq: u64, row: usize, context: Context<'_>) -> Loaded<P::Sample> {
-        let recipe = &*self.recipe;
-        if let Some(gate) = &recipe.gate {
+    fn begin_apart(&self) {
+        if let Some(gate) = &self.recipe.gate {
             gate.enter();
         }
+    }
+
+    fn load_apart(&self, seq: u64, row: usize, context: Context<'_>) -> Loaded<P::Sample> {
+        let recipe = &*self.recipe;
         let (epoch, plan) = self.place(seq);
+        #[allow(clippy::let_unit_value, reason = "a guard with the feature `tracing`")]
+        let _span = trace::load(epoch, plan.number);
         let position = plan.first_position + row as u64 * plan.step;
-        let mut index = [u64::MAX];
+        let mut index = [UNKNOWN];
         let drawn = catch_unwind(AssertUnwindSafe(|| recipe.plan.fill_indices(epoch, position, &mut index)));
         let [index] = index;
-        let visit = self.visit(epoch, position, index);
+        let visit = self.recipe.visit(epoch, position, index);
         let sample = match (drawn, self.out_of_range(index)) {
             (Err(payload), _) => Err(Error::panicked(payload).with_place(epoch, position)),
             (Ok(()), Some(error)) => Err(error.with_place(epoch, position).with_index(index)),
             (Ok(()), None) => {
                 let mut timer = Timer::new(context.meter.times_stages());
                 let start = Instant::now();
-                let sample = self.with_retries(context.breaker, || recipe.stage.load(&visit, &mut timer));
+                let sample = self.load_one(&visit, context.breaker, &mut timer);
                 if let Some(source) = timer.source() {
                     context.meter.record_stages(source, start.elapsed());
                 }
-                sample.map_err(|error| self.locate(error, &visit))
+                sample.map_err(|error| self.recipe.locate(error, &visit))
             }
         };
         Loaded { index, sample }
@@ -540,15 +351,15 @@ impl<P: Stage, A: Assemble<P>> Job for BatchJob<P, A> {
     fn timed_out(&self, seq: u64, row: usize, timeout: Duration) -> Loaded<P::Sample> {
         let (epoch, plan) = self.place(seq);
         let position = plan.first_position + row as u64 * plan.step;
-        let mut index = [u64::MAX];
+        let mut index = [UNKNOWN];
         // It did not panic when the worker asked, or the sample would not have been loaded at all.
         let drawn = catch_unwind(AssertUnwindSafe(|| self.recipe.plan.fill_indices(epoch, position, &mut index)));
         let [index] = index;
-        let visit = self.visit(epoch, position, index);
+        let visit = self.recipe.visit(epoch, position, index);
         let message = format!("the sample was not there after {timeout:?}");
         let error = Error::new(ErrorKind::Timeout, message);
         let error = match drawn {
-            Ok(()) if index < self.recipe.len => self.locate(error, &visit),
+            Ok(()) if index < self.recipe.len => self.recipe.locate(error, &visit),
             _ => error.with_place(epoch, position),
         };
         Loaded { index, sample: Err(error) }
@@ -561,14 +372,10 @@ impl<P: Stage, A: Assemble<P>> Job for BatchJob<P, A> {
     }
 
     fn place(&self, _: u64, row: usize, partial: &Partial<P, A>, loaded: Loaded<P::Sample>) -> u64 {
-        partial.indices.claim(row..row + 1)[0] = loaded.index;
+        partial.indices.claim(row..row + 1).row(0)[0] = loaded.index;
         let fixed_bytes = self.fixed_bytes(partial.plan.num_rows).map(|bytes| if row == 0 { bytes } else { 0 });
         let bytes = match loaded.sample {
-            Ok(sample) => {
-                let bytes = self.recipe.assemble.size_bytes(&sample) as u64;
-                self.put(partial, row, sample);
-                bytes
-            }
+            Ok((sample, bytes)) => self.put(partial, row, loaded.index, sample, bytes),
             Err(error) => {
                 partial.fail(row, error);
                 0
@@ -578,89 +385,14 @@ impl<P: Stage, A: Assemble<P>> Job for BatchJob<P, A> {
     }
 
     fn close(&self, _: u64, partial: Partial<P, A>) -> Outcome<A::Batch> {
-        let num_rows = partial.plan.num_rows;
-        let recipe = &*self.recipe;
-        let Partial { epoch, plan, indices, body, spare: _, troubles } = partial;
-        let position = |row: usize| plan.first_position + row as u64 * plan.step;
-        let (indices, first) = indices.into_parts();
-        let mut indices = indices.into_vec();
-        let troubles = troubles.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let place = |row: usize, error: Error| {
-            let error = if error.position().is_some() { error } else { error.with_place(epoch, position(row)) };
-            if error.index().is_some() || indices[row] == u64::MAX { error } else { error.with_index(indices[row]) }
-        };
-
-        let (body, failures) = recipe.settle(body.into_inner(), troubles, plan.num_rows as usize, &indices);
-        if recipe.fixed_layout.is_none() && num_rows > 0 {
-            *lock(&recipe.last_layout) = Some(body.layout.clone());
-        }
-        let mut skipped = Vec::new();
-        if let OnFailure::Stop = recipe.on_failure {
-            if let Some((row, error)) = failures.into_iter().next() {
-                return Outcome { batch: Err(place(row, error)), skipped, num_rows };
-            }
-        } else {
-            skipped.extend(failures.into_iter().map(|(row, error)| Skipped {
-                position: position(row),
-                index: indices[row],
-                error: Arc::new(place(row, error)),
-            }));
-        }
-
-        let keep = (!skipped.is_empty()).then(|| {
-            let mut keep = vec![true; plan.num_rows as usize];
-            for skipped in &skipped {
-                keep[((skipped.position - plan.first_position) / plan.step) as usize] = false;
-            }
-            keep
-        });
-        if num_rows > 0 && skipped.len() as u64 == num_rows {
-            return Outcome { batch: Ok(None), skipped, num_rows };
-        }
-        let Body { layout, rows } = body;
-        let (columns, second) = rows.into_parts();
-        let collated = catch_unwind(AssertUnwindSafe(|| {
-            recipe.assemble.finish(columns, &layout, plan.num_rows as usize, keep.as_deref())
-        }));
-        let data = match collated.unwrap_or_else(|payload| Err(Error::panicked(payload))) {
-            Ok(data) => data,
-            Err(error) => {
-                // Collation has no row of its own: the error bears the place of the batch's first sample, and if
-                // failures are skipped all of its samples are.
-                let error = error.with_place(epoch, plan.first_position);
-                let error = match indices.first() {
-                    Some(&index) => error.with_index(index),
-                    None => error,
-                };
-                if let OnFailure::Stop = recipe.on_failure {
-                    return Outcome { batch: Err(error), skipped, num_rows };
-                }
-                let error = Arc::new(error);
-                let rows = (0..plan.num_rows as usize).filter(|&row| keep.as_ref().is_none_or(|keep| keep[row]));
-                skipped.extend(rows.map(|row| Skipped {
-                    position: position(row),
-                    index: indices[row],
-                    error: Arc::clone(&error),
-                }));
-                skipped.sort_by_key(|skipped| skipped.position);
-                return Outcome { batch: Ok(None), skipped, num_rows };
-            }
-        };
-        let padded_from = plan.num_rows - plan.num_padded;
-        let num_padded = match &keep {
-            None => plan.num_padded as usize,
-            Some(keep) => keep[padded_from as usize..].iter().filter(|&&keep| keep).count(),
-        };
-        if let Some(keep) = &keep {
-            let mut row = 0;
-            indices.retain(|_| {
-                row += 1;
-                keep[row - 1]
-            });
-        }
-        let origin = Origin { epoch, number: plan.number, indices, num_padded };
-        let batch = Batch::new(data, origin, [first, second], Arc::clone(&recipe.spares));
-        Outcome { batch: Ok(Some(batch)), skipped, num_rows }
+        let (epoch, plan) = (partial.epoch, partial.plan);
+        #[allow(clippy::let_unit_value, reason = "a guard with the feature `tracing`")]
+        let _span = trace::collate(epoch, plan.number);
+        // Collation and destructors are the user's.
+        catch_unwind(AssertUnwindSafe(|| self.recipe.close(partial))).unwrap_or_else(|payload| {
+            let error = Error::panicked(payload).with_place(epoch, plan.first_position);
+            Outcome { batch: Err(error), skipped: Vec::new(), num_rows: plan.num_rows }
+        })
     }
 
     fn size_bytes(&self, seq: u64, row: usize) -> Option<u64> {
@@ -668,6 +400,11 @@ impl<P: Stage, A: Assemble<P>> Job for BatchJob<P, A> {
         let (epoch, plan) = self.place(seq);
         if let Some(bytes) = self.fixed_bytes(plan.num_rows) {
             return Some(if row == 0 { bytes } else { 0 });
+        }
+        // Rows that are allocated together, of a size that the first one tells: the largest batch so far stands for
+        // them, and the other rows add nothing.
+        if recipe.assemble.row_bytes(&recipe.assemble.empty_layout()).is_some() {
+            return if row == 0 { None } else { Some(0) };
         }
         let mut index = [0];
         let position = plan.first_position + row as u64 * plan.step;

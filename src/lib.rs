@@ -1,14 +1,60 @@
 //! Feeds training loops: every sample exactly once per epoch, shuffled, loaded in parallel, delivered in order.
+//!
+//! A [`Sequence`] describes the data: a length, and a sample for each index. A [`Loader`] visits all of it once per
+//! epoch, on a pool of workers, and yields [`Batch`]es in the order of its [`Plan`]: the same batches every run, for any
+//! number of workers.
+//!
+//! ```
+//! use procession::{Loader, from_fn};
+//!
+//! let squares = from_fn(1_000, |index| [index as f32, (index * index) as f32]);
+//! let loader = Loader::builder(squares).batch_size(32).shuffle(7).build()?;
+//! for epoch in loader.epochs(0..2) {
+//!     for batch in epoch {
+//!         let batch = batch?; // an error names epoch, position, index and file
+//!         assert_eq!(batch.ncols(), 2); // an ndarray of shape (batch, 2)
+//!     }
+//! }
+//! # Ok::<(), procession::Error>(())
+//! ```
+//!
+//! # The parts
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`Sequence`], [`source`], [`SequenceExt`] | what can be read, from where, and how sequences compose |
+//! | [`Sampler`], [`Shuffle`], [`Plan`], [`State`] | what stands where: pure functions of seed, epoch and position |
+//! | [`Visit`], [`VisitRng`] | one sample's turn, and the random numbers that belong to it |
+//! | [`Loader`], [`Epoch`], [`Batch`], [`Stack`] | what the training loop receives |
+//! | [`OnFailure`], [`Retry`], [`Receipt`], [`Error`] | what happens to samples that cannot be loaded |
+//! | [`Report`] | where the time goes |
+//! | [`testing`] | a contract suite for sequences of one's own, and sequences that misbehave |
+#![cfg_attr(feature = "train", doc = "| [`train`] | a small trainer: layers, losses, optimisers, averaged weights |")]
+//!
+//! # Features
+//!
+//! | feature | what it gives | what it pulls in |
+//! |---|---|---|
+//! | `gzip` | IDX files compressed with gzip | flate2 |
+//! | `serde` | [`State`] and [`Report`] as serde values | serde |
+//! | `rand` | [`VisitRng`] as a generator of the rand ecosystem | rand_core |
+//! | `tracing` | spans around each stage of loading | tracing |
+//! | `train` | the trainer | |
+//! | `fashion-mnist` | 7,000 real images inside the binary (3 MB) | `gzip` |
+//! | `cli` | the `procession` command | clap, indicatif, ctrlc, plotters, serde_json |
 
 mod batch;
 pub mod compose;
+mod engine;
 mod epoch;
 mod error;
 mod failure;
+mod gate;
 mod job;
 mod loader;
 #[cfg(all(test, loom))]
 mod models;
+mod partial;
 mod plan;
 mod reassembly;
 mod report;
@@ -19,6 +65,7 @@ pub mod source;
 mod stage;
 mod sync;
 pub mod testing;
+mod trace;
 #[cfg(feature = "train")]
 pub mod train;
 mod workers;
@@ -36,3 +83,8 @@ pub use rng::{Visit, VisitRng};
 pub use sampler::{BlockShuffle, ClassBalanced, InOrder, Sampler, Shuffle, Subset, Weighted, WindowShuffle};
 pub use sequence::Sequence;
 pub use source::{from_fill, from_fn, try_from_fn};
+
+/// The examples of the README, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -2,24 +2,28 @@
 
 use std::fmt;
 use std::ops::{Bound, RangeBounds};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use crate::batch::Spares;
 use crate::batch::assemble::{Assemble, Collated, Stacked};
+use crate::engine::Engine;
 use crate::epoch::{Epoch, Epochs};
 use crate::error::{BoxError, Error, Result};
 use crate::failure::{OnFailure, Receipt, Retry};
-use crate::job::{BatchJob, Course, Gate, Outcome, Recipe};
-use crate::plan::{PartOfEpoch, Plan, State, Tail, World};
+use crate::gate::Gate;
+use crate::partial::Recipe;
+use crate::plan::{Plan, State, Tail, World};
 use crate::report::{Meters, Report};
 use crate::rng::VisitRng;
 use crate::sampler::{InOrder, Sampler, Shuffle};
 use crate::sequence::Sequence;
 use crate::stage::{Augment, Map, Root, Stage, TryMap};
+use crate::sync::{AtomicUsize, Ordering};
 use crate::workers::pace::Pace;
 use crate::workers::pool::Pool;
-use crate::workers::run::{Feed, Run, Settings};
+use crate::workers::run::Settings;
+use crate::workers::tuner::Tuner;
 
 /// The most that may be in flight at once: the bound on memory, and what keeps workers from running ahead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +45,9 @@ pub enum Window {
 const MAX_WINDOW: usize = 1 << 16;
 const MAX_AUTO_WINDOW: usize = 64;
 const MAX_BYTES_WINDOW: usize = 1024;
+const MAX_WORKERS: usize = 4096;
+const MAX_AUTO_WORKERS: usize = 64;
+const DEFAULT_BATCH_SIZE: u64 = 32;
 
 /// Describes a loader. Made by [`Loader::builder`].
 #[derive(Debug)]
@@ -55,8 +62,9 @@ struct Options {
     sampler: Option<Box<dyn Sampler>>,
     shuffle: Option<u64>,
     seed: Option<u64>,
-    // `None` stands for ready batches: one for each rank.
     batch_size: Option<u64>,
+    // Whether the samples are batches: one for each rank.
+    ready: bool,
     tail: Tail,
     world: World,
     num_workers: Option<usize>,
@@ -73,6 +81,7 @@ impl fmt::Debug for Options {
             .field("shuffle", &self.shuffle)
             .field("seed", &self.seed)
             .field("batch_size", &self.batch_size)
+            .field("ready", &self.ready)
             .field("tail", &self.tail)
             .field("world", &self.world)
             .field("num_workers", &self.num_workers)
@@ -110,83 +119,23 @@ impl fmt::Debug for Options {
 /// }
 /// # Ok::<(), procession::Error>(())
 /// ```
-pub struct Loader<B> {
+pub struct Loader<B: Send + 'static> {
     engine: Arc<Engine<B>>,
 }
 
-impl<B> Clone for Loader<B> {
+impl<B: Send + 'static> Clone for Loader<B> {
     /// Another handle on the same loader and its workers.
     fn clone(&self) -> Self {
         Self { engine: Arc::clone(&self.engine) }
     }
 }
 
-impl<B> fmt::Debug for Loader<B> {
+impl<B: Send + 'static> fmt::Debug for Loader<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Loader")
             .field("plan", &self.engine.plan)
-            .field("num_workers", &self.engine.settings.num_workers)
+            .field("num_workers", &self.num_workers())
             .finish_non_exhaustive()
-    }
-}
-
-/// What a loader's handles share. It names the batch's type only; the types of the stages are behind `Kitchen`.
-pub(crate) struct Engine<B> {
-    kitchen: Box<dyn Kitchen<B>>,
-    pub(crate) plan: Plan,
-    pub(crate) on_failure: OnFailure,
-    pub(crate) settings: Settings,
-    pub(crate) meters: Arc<Meters>,
-    pace: Arc<Pace>,
-    pub(crate) last_receipt: Mutex<Option<Receipt>>,
-    // Last: runs are cancelled by the handles that hold them, before the pool waits for its threads.
-    pub(crate) pool: Pool,
-}
-
-/// Starts runs of a recipe.
-pub(crate) trait Kitchen<B>: Send + Sync {
-    fn start(&self, course: Course, end: u64, engine: &Engine<B>) -> Arc<dyn Feed<Outcome<B>>>;
-    fn barrier(&self) -> bool;
-    fn on_epoch_start(&self, epoch: u64) -> Result<()>;
-}
-
-impl<P: Stage, A: Assemble<P>> Kitchen<A::Batch> for Arc<Recipe<P, A>> {
-    fn start(&self, course: Course, end: u64, engine: &Engine<A::Batch>) -> Arc<dyn Feed<Outcome<A::Batch>>> {
-        let job = BatchJob { recipe: Arc::clone(self), course };
-        let (pace, bell) = (Arc::clone(&engine.pace), Arc::clone(engine.pool.bell()));
-        Arc::new(Run::new(job, end, engine.settings.clone(), pace, bell))
-    }
-
-    fn barrier(&self) -> bool {
-        self.gate.is_some()
-    }
-
-    fn on_epoch_start(&self, epoch: u64) -> Result<()> {
-        let hook = || self.stage.source().on_epoch_start(epoch);
-        match &self.gate {
-            Some(gate) => gate.run_alone(hook),
-            None => hook(),
-        }
-    }
-}
-
-impl<B: Send + 'static> Engine<B> {
-    pub(crate) fn barrier(&self) -> bool {
-        self.kitchen.barrier()
-    }
-
-    pub(crate) fn on_epoch_start(&self, epoch: u64) -> Result<()> {
-        self.kitchen.on_epoch_start(epoch)
-    }
-
-    /// Starts a run over a part of an epoch and the `more` epochs after it.
-    pub(crate) fn start(&self, first: PartOfEpoch, more: u64) -> Arc<dyn Feed<Outcome<B>>> {
-        let batches_per_epoch = self.plan.num_batches();
-        let course = Course { first, batches_per_epoch };
-        let later = more.saturating_mul(batches_per_epoch);
-        let run = self.kitchen.start(course, first.num_batches.saturating_add(later), self);
-        self.pool.add(Arc::clone(&run) as _);
-        run
     }
 }
 
@@ -201,7 +150,8 @@ impl Loader<()> {
                 sampler: None,
                 shuffle: None,
                 seed: None,
-                batch_size: Some(32),
+                batch_size: None,
+                ready: false,
                 tail: Tail::Keep,
                 world: World::default(),
                 num_workers: None,
@@ -232,15 +182,17 @@ impl<B: Send + 'static> Loader<B> {
     pub fn epochs(&self, range: impl RangeBounds<u64>) -> Epochs<B> {
         let start = match range.start_bound() {
             Bound::Included(&start) => start,
+            // Nothing comes after the last epoch, and a range that starts there is empty as its end lies before.
             Bound::Excluded(&start) => start.saturating_add(1),
             Bound::Unbounded => 0,
         };
-        let end = match range.end_bound() {
-            Bound::Included(&end) => end.checked_add(1),
-            Bound::Excluded(&end) => Some(end),
-            Bound::Unbounded => None,
+        // Inclusive, so that every epoch can be named; an empty range has no last epoch.
+        let last = match range.end_bound() {
+            Bound::Included(&last) => Some(last),
+            Bound::Excluded(&end) => end.checked_sub(1),
+            Bound::Unbounded => Some(u64::MAX),
         };
-        Epochs::new(Arc::clone(&self.engine), start, end)
+        Epochs::new(Arc::clone(&self.engine), start, last.filter(|&last| start <= last))
     }
 
     /// One epoch.
@@ -264,14 +216,14 @@ impl<B: Send + 'static> Loader<B> {
         self.engine.plan.num_batches()
     }
 
-    /// The number of workers.
+    /// The number of workers, now: where it is left to the loader it may change while batches are taken.
     pub fn num_workers(&self) -> usize {
-        self.engine.settings.num_workers
+        self.engine.settings.num_workers.load(Ordering::Relaxed)
     }
 
     /// Where the time went since the loader was built.
     pub fn report(&self) -> Report {
-        self.engine.meters.report(self.engine.settings.num_workers)
+        self.engine.meters.report(self.num_workers())
     }
 
     /// The account of the epoch that ended last, completely or not.
@@ -364,10 +316,11 @@ impl<P: Stage> LoaderBuilder<P, Stacked> {
         self,
     ) -> LoaderBuilder<P, Collated<fn(Vec<P::Sample>) -> Result<P::Sample>, P::Sample, P::Sample>> {
         let mut options = self.options;
-        options.batch_size = None;
+        options.ready = true;
         let only: fn(Vec<P::Sample>) -> Result<P::Sample> =
-            |mut samples| samples.pop().ok_or_else(|| Error::argument("a rank without a ready batch"));
-        LoaderBuilder { stage: self.stage, assemble: Collated::new(only), len: self.len, options }
+            |mut samples| samples.pop().ok_or_else(|| Error::argument("no batch"));
+        let assemble = Collated::new(only).needs_samples();
+        LoaderBuilder { stage: self.stage, assemble, len: self.len, options }
     }
 
     fn stage<Q: Stage>(self, f: impl FnOnce(P) -> Q) -> LoaderBuilder<Q, Stacked> {
@@ -422,7 +375,8 @@ impl<P, A> LoaderBuilder<P, A> {
         self
     }
 
-    /// Sets the number of workers. By default one for each processor that this process may use. With 0 samples are
+    /// Sets the number of workers, at most 4,096. By default it is left to the loader: one for each processor that this
+    /// process may use, and more, up to 64, while batches are waited for and that makes them come faster. With 0 samples are
     /// loaded in the thread that asks for batches, when it asks: the same output, for debugging.
     pub fn workers(mut self, num_workers: usize) -> Self {
         self.options.num_workers = Some(num_workers);
@@ -482,14 +436,21 @@ impl<P: Stage, A: Assemble<P>> LoaderBuilder<P, A> {
             return Err(Error::argument(message));
         }
         let ranks = u64::from(options.world.size());
-        if options.batch_size.is_none() && options.tail == Tail::Keep && !sampler.len().is_multiple_of(ranks) {
+        if options.ready && options.tail == Tail::Keep && !sampler.len().is_multiple_of(ranks) {
             let message = format!(
                 "{} ready batches cannot be shared evenly by {ranks} ranks, expected the tail to be dropped or padded",
                 sampler.len()
             );
             return Err(Error::argument(message));
         }
-        let plan = Plan::from_shared(sampler, options.batch_size.unwrap_or(ranks))?
+        let batch_size = match (options.ready, options.batch_size) {
+            (false, batch_size) => batch_size.unwrap_or(DEFAULT_BATCH_SIZE),
+            (true, None) => ranks,
+            (true, Some(batch_size)) => {
+                return Err(Error::argument(format!("batch size {batch_size} for ready batches, expected none")));
+            }
+        };
+        let plan = Plan::from_shared(sampler, batch_size)?
             .tail(options.tail)
             .world(options.world)
             .seed(options.seed.or(options.shuffle).unwrap_or(0));
@@ -500,6 +461,9 @@ impl<P: Stage, A: Assemble<P>> LoaderBuilder<P, A> {
             return Err(Error::argument("a time-out of zero, expected a longer one"));
         }
         let num_workers = options.num_workers.unwrap_or_else(num_cpus::get);
+        if num_workers > MAX_WORKERS {
+            return Err(Error::argument(format!("{num_workers} workers, expected at most {MAX_WORKERS}")));
+        }
         let (window, max_window, window_bytes) = match options.window {
             Window::Auto => {
                 let window = (2 * num_workers).max(4);
@@ -512,10 +476,18 @@ impl<P: Stage, A: Assemble<P>> LoaderBuilder<P, A> {
             Window::Batches(batches) => (batches, batches, None),
             Window::Bytes(bytes) => (MAX_BYTES_WINDOW, MAX_BYTES_WINDOW, Some(bytes)),
         };
-        let settings = Settings { window, max_window, window_bytes, timeout: options.timeout, num_workers };
-        // Memory of dropped batches that the next ones can use: as many as can be under way at once, but where bytes
-        // are bounded hardly any, as what waits here is not counted.
-        let num_spares = if window_bytes.is_some() { 1 } else { max_window + 2 };
+        let settings = Settings {
+            window,
+            max_window,
+            window_bytes,
+            timeout: options.timeout,
+            num_workers: Arc::new(AtomicUsize::new(num_workers)),
+        };
+        let now = Instant::now();
+        let tuner = options.num_workers.is_none().then(|| Tuner::new(num_workers, MAX_AUTO_WORKERS, now));
+        // Memory of dropped batches that the next ones can use: as many as can be under way at once. Where bytes are
+        // bounded none, as what waits here is not counted.
+        let num_spares = max_window + 2;
         let gate = stage.source().barrier().then(Gate::new);
         let fixed_layout = assemble.fixed_layout(&stage);
         let recipe = Arc::new(Recipe {
@@ -525,9 +497,8 @@ impl<P: Stage, A: Assemble<P>> LoaderBuilder<P, A> {
             len,
             on_failure: options.on_failure,
             retry: options.retry,
-            spares: Arc::new(Spares::new(num_spares)),
+            spares: Arc::new(Spares::new(num_spares, A::REUSES_BATCHES && window_bytes.is_none())),
             fixed_layout,
-            last_layout: crate::sync::Mutex::new(None),
             gate,
         });
         let meters = Arc::new(Meters::new());
@@ -538,9 +509,11 @@ impl<P: Stage, A: Assemble<P>> LoaderBuilder<P, A> {
                 plan,
                 on_failure: options.on_failure,
                 settings,
+                tuner: tuner.map(Mutex::new),
                 meters,
                 pace: Arc::new(Pace::new()),
                 last_receipt: Mutex::new(None),
+                only_run: Mutex::new(Weak::new()),
                 pool,
             }),
         })

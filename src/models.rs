@@ -7,6 +7,7 @@
 //! happens-before shows as an old value.
 //!
 //! The bounds are such that all models together take about a minute; `LOOM_MAX_PREEMPTIONS` sets another one for all.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test, which tells how much it has seen")]
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use loom::sync::Arc as Counted;
 
-use crate::job::Gate;
+use crate::gate::Gate;
 use crate::report::{Meter, Meters};
 use crate::sync::{AtomicBool, AtomicUsize, Breaker, Instant, Ordering, clock, thread};
 use crate::workers::bell::Bell;
@@ -88,6 +89,8 @@ impl Job for Rows {
         1
     }
 
+    fn begin_apart(&self) {}
+
     fn load_apart(&self, seq: u64, row: usize, _: Context<'_>) -> usize {
         self.mark(seq, row);
         LOADED
@@ -141,9 +144,11 @@ impl Setup {
         clock::everything_takes(took);
         let pace = Pace::new();
         pace.record(1, took);
+        let num_workers = Arc::new(AtomicUsize::new(num_workers));
         let settings = Settings { window, max_window, window_bytes, timeout, num_workers };
         let rows = Rows::new(self.num_rows);
-        Arc::new(Run::new(rows, self.num_rows.len() as u64, settings, Arc::new(pace), Arc::clone(bell)))
+        let (end, max_rows) = (self.num_rows.len() as u64, self.num_rows.iter().copied().max().unwrap_or(0));
+        Arc::new(Run::new(rows, end, max_rows, settings, Arc::new(pace), Arc::clone(bell)))
     }
 }
 
@@ -153,7 +158,7 @@ fn desk() -> Desk {
 
 fn take(run: &Arc<Run<Rows>>, seq: u64, desk: &Desk) {
     let this: Arc<dyn Drive> = Arc::clone(run) as _;
-    let (number, _) = run.take(&this, seq, desk);
+    let (number, _) = run.take(&this, seq, desk).expect("nobody else cancels the run");
     assert_eq!(number, seq);
 }
 
@@ -193,7 +198,10 @@ fn workers_and_consumer(preemptions: usize, num_workers: usize, setup: Setup, nu
 
 #[test]
 fn rows_once_and_batches_in_order() {
-    workers_and_consumer(2, 2, Setup { num_rows: &[2, 1], window: 2, max_window: 2, ..Setup::default() }, 2);
+    workers_and_consumer(2, 2, Setup { num_rows: &[2], ..Setup::default() }, 1);
+    let setup = Setup { num_rows: &[2, 1], window: 2, max_window: 2, ..Setup::default() };
+    workers_and_consumer(1, 2, setup, 2);
+    workers_and_consumer(3, 1, setup, 2);
 }
 
 #[test]

@@ -4,9 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
+
+use crate::sync::Instant;
 
 /// One thread's account. Only that thread writes to it, so plain loads and stores add up; all are relaxed, as each
 /// number is read by itself.
@@ -39,23 +41,58 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Every how many tasks the time inside the source is taken, when samples are so cheap that the clock would show.
-const TIMED_TASKS: u64 = 64;
-/// From which cost of a sample on it is always taken.
-const ALWAYS_TIMED_NS: u64 = 5_000;
+/// Every how many tasks the clock is read, when tasks are so short that reading it would show.
+const TIMED_TASKS: u64 = 16;
+/// From which length of a task on it is always read: a reading takes about 30 ns, and a task has four to six.
+const LONG_TASK_NS: u64 = 10_000;
+/// Every how many timed tasks the time inside the source is taken, sample by sample, and from which cost of a sample on
+/// it always is.
+const STAGED_TASKS: u64 = 4 * TIMED_TASKS;
+const COSTLY_SAMPLE_NS: u64 = 5_000;
 
-impl Meter {
-    pub(crate) fn record_load(&self, samples: u64, took: Duration) {
-        add(&self.0.tasks, 1);
-        add(&self.0.samples, samples);
-        add(&self.0.load_ns, nanos(took));
+/// A reading of the clock, and how many tasks it stands for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stopwatch {
+    start: Instant,
+    tasks: u32,
+}
+
+impl Stopwatch {
+    /// The time since the watch was started.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.start.elapsed()
     }
 
-    /// Whether the next task's stages are to be timed.
+    /// The same for all the tasks that it stands for.
+    fn weighted(&self, elapsed: Duration) -> Duration {
+        elapsed * self.tasks
+    }
+}
+
+impl Meter {
+    /// Starts the clock for a task that is thought to take so long, if it is one to be timed.
+    pub(crate) fn start(&self, expected_ns: Option<u64>) -> Option<Stopwatch> {
+        let short = expected_ns.is_some_and(|expected| expected < LONG_TASK_NS);
+        if short && !self.0.tasks.load(Ordering::Relaxed).is_multiple_of(TIMED_TASKS) {
+            return None;
+        }
+        Some(Stopwatch { start: Instant::now(), tasks: if short { TIMED_TASKS as u32 } else { 1 } })
+    }
+
+    /// Counts a task, and its time if it was taken.
+    pub(crate) fn record_load(&self, samples: u64, watch: Option<(Stopwatch, Duration)>) {
+        add(&self.0.tasks, 1);
+        add(&self.0.samples, samples);
+        if let Some((watch, took)) = watch {
+            add(&self.0.load_ns, nanos(watch.weighted(took)));
+        }
+    }
+
+    /// Whether the stages of the task under way are to be timed.
     pub(crate) fn times_stages(&self) -> bool {
         let tasks = self.0.tasks.load(Ordering::Relaxed);
         let samples = self.0.samples.load(Ordering::Relaxed).max(1);
-        tasks.is_multiple_of(TIMED_TASKS) || self.0.load_ns.load(Ordering::Relaxed) / samples > ALWAYS_TIMED_NS
+        tasks.is_multiple_of(STAGED_TASKS) || self.0.load_ns.load(Ordering::Relaxed) / samples > COSTLY_SAMPLE_NS
     }
 
     pub(crate) fn record_stages(&self, source: Duration, all: Duration) {
@@ -63,8 +100,8 @@ impl Meter {
         add(&self.0.timed_ns, nanos(all));
     }
 
-    pub(crate) fn record_close(&self, took: Duration) {
-        add(&self.0.close_ns, nanos(took));
+    pub(crate) fn record_close(&self, watch: Stopwatch, took: Duration) {
+        add(&self.0.close_ns, nanos(watch.weighted(took)));
     }
 
     pub(crate) fn record_full(&self, took: Duration) {
@@ -80,9 +117,21 @@ impl Meter {
         add(&self.0.wait_ns, nanos(took));
     }
 
+    /// How often its consumer had to wait.
+    pub(crate) fn waits(&self) -> u64 {
+        self.0.waits.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn record_batch(&self) {
         add(&self.0.batches, 1);
     }
+}
+
+/// What was counted so far.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Reading {
+    pub(crate) samples: u64,
+    pub(crate) consumer_waited: Duration,
 }
 
 /// The accounts of a loader's threads.
@@ -129,6 +178,18 @@ impl Meters {
         self.peak_bytes.store(bytes, Ordering::Relaxed);
     }
 
+    /// How many samples were loaded, and how long consumers waited for them.
+    pub(crate) fn reading(&self) -> Reading {
+        let of = |meters: &Mutex<Vec<Arc<Meter>>>, field: fn(&Counts) -> &AtomicU64| {
+            let meters = meters.lock().unwrap_or_else(PoisonError::into_inner);
+            meters.iter().map(|meter| field(&meter.0).load(Ordering::Relaxed)).sum::<u64>()
+        };
+        Reading {
+            samples: of(&self.workers, |counts| &counts.samples) + of(&self.consumers, |counts| &counts.samples),
+            consumer_waited: Duration::from_nanos(of(&self.consumers, |counts| &counts.wait_ns)),
+        }
+    }
+
     pub(crate) fn report(&self, num_workers: usize) -> Report {
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let consumers = self.consumers.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -151,7 +212,11 @@ impl Meters {
             collate_busy: Duration::from_nanos(sum(&all, |counts| &counts.close_ns)),
             workers_waited_for_room: Duration::from_nanos(sum(&workers, |counts| &counts.full_ns)),
             workers_had_no_work: Duration::from_nanos(sum(&workers, |counts| &counts.over_ns)),
-            consumer_waited: Duration::from_nanos(sum(&consumers, |counts| &counts.wait_ns)),
+            consumer_waited: Duration::from_nanos(
+                sum(&consumers, |counts| &counts.wait_ns)
+                    + sum(&consumers, |counts| &counts.load_ns)
+                    + sum(&consumers, |counts| &counts.close_ns),
+            ),
             num_waits: sum(&consumers, |counts| &counts.waits),
             peak_bytes: Some(self.peak_bytes.load(Ordering::Relaxed)).filter(|&bytes| bytes != u64::MAX),
         }
@@ -183,15 +248,15 @@ impl fmt::Display for Bottleneck {
 
 /// Where a loader's time went since it was built.
 ///
-/// Times of the workers are sums over all of them. The time inside the source is taken of every task when samples
-/// cost more than a few microseconds, and of one in 64 otherwise.
+/// Times of the workers are sums over all of them. Where tasks are so short that the clock would show, one in sixteen is
+/// timed and stands for the others.
 #[derive(Debug, Clone)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Report {
     /// The time since the loader was built.
     pub elapsed: Duration,
-    /// The number of workers.
+    /// The number of workers, now.
     pub num_workers: usize,
     /// How many samples were loaded.
     pub num_samples: u64,
@@ -211,7 +276,7 @@ pub struct Report {
     pub workers_had_no_work: Duration,
     /// The consumer waited for a batch, or loaded samples itself for want of one.
     pub consumer_waited: Duration,
-    /// How often it had to.
+    /// How often it had to wait for somebody else.
     pub num_waits: u64,
     /// The most bytes that were queued, in work and parked at once in the last run, if the window is in bytes.
     pub peak_bytes: Option<u64>,

@@ -50,6 +50,23 @@ pub(crate) fn wait_until<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>, mom
     condvar.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0
 }
 
+/// The moment after a duration; one that lies beyond what the clock can say is a lifetime away.
+pub(crate) fn after(duration: Duration) -> Instant {
+    const LIFETIME: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+    Instant::now() + duration.min(LIFETIME)
+}
+
+/// Whether a thread has ended. Under the model checker, which cannot say, it never has.
+#[cfg(not(loom))]
+pub(crate) fn is_finished<T>(handle: &thread::JoinHandle<T>) -> bool {
+    handle.is_finished()
+}
+
+#[cfg(loom)]
+pub(crate) fn is_finished<T>(_: &thread::JoinHandle<T>) -> bool {
+    false
+}
+
 /// Whom to wake when a batch is ready: the thread of a `for` loop or the task of a stream.
 #[derive(Debug)]
 pub(crate) enum Waiter {
@@ -99,7 +116,7 @@ impl Breaker {
 
     /// Sleeps for a duration, or until the flag is raised.
     pub(crate) fn pause(&self, duration: Duration) {
-        let end = Instant::now() + duration;
+        let end = after(duration);
         let mut guard = lock(&self.pausing);
         while !self.is_broken() && Instant::now() < end {
             guard = wait_until(&self.raised, guard, end);

@@ -135,9 +135,9 @@ fn load<S: Sequence + ?Sized>(sequence: &S, index: usize) -> S::Sample {
 }
 
 fn batch_of_one<S: Stack>(layout: &S::Layout, spare: Option<S::Batch>, write: impl FnOnce(S::Row<'_>)) -> S::Batch {
-    let rows = Rows::new(S::columns(layout, 1, spare), 1, Ledger::default());
+    let rows = Rows::new(S::columns(layout, 1, spare).expect("one row fits"), 1, Ledger::default());
     let mut chunk = rows.claim(0..1);
-    write(S::row(&mut chunk, layout, 0));
+    write(S::row(&mut chunk, 0));
     drop(chunk);
     S::finish(rows.into_parts().0, layout, 1, None)
 }

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::marker::PhantomData;
 
-use super::rows::{Buffer, Columns};
+use super::rows::{Buffer, Columns, RowsMut};
 use super::stack::Stack;
 use crate::error::{Error, ErrorKind, Result};
 use crate::rng::Visit;
@@ -17,6 +17,8 @@ pub trait Assemble<P: Stage>: Send + Sync + 'static {
     type Columns: Columns;
     /// The batch.
     type Batch: Send + 'static;
+    /// Whether `columns` can use the memory of a batch.
+    const REUSES_BATCHES: bool;
 
     /// The layout of every batch, if it is known before the first sample.
     fn fixed_layout(&self, stage: &P) -> Option<Self::Layout>;
@@ -25,33 +27,26 @@ pub trait Assemble<P: Stage>: Send + Sync + 'static {
     /// The layout of a batch of which no sample was ever seen.
     fn empty_layout(&self) -> Self::Layout;
     /// Makes room.
-    fn columns(&self, layout: &Self::Layout, num_rows: usize, spare: Option<Self::Batch>) -> Self::Columns;
+    fn columns(&self, layout: &Self::Layout, num_rows: usize, spare: Option<Self::Batch>) -> Result<Self::Columns>;
     /// Writes a sample to a row of a chunk.
-    fn write(
-        &self,
-        chunk: &mut <Self::Columns as Columns>::Chunk<'_>,
-        layout: &Self::Layout,
-        row: usize,
-        sample: P::Sample,
-    );
+    fn write(&self, chunk: &mut <Self::Columns as Columns>::Chunk<'_>, row: usize, sample: P::Sample);
     /// Loads a sample straight into a row of a chunk. Called only where the layout is fixed.
     fn load_into(
         &self,
         stage: &P,
         visit: &Visit,
         chunk: &mut <Self::Columns as Columns>::Chunk<'_>,
-        layout: &Self::Layout,
         row: usize,
         timer: &mut Timer,
     ) -> Result<()>;
-    /// Makes the batch of the rows to keep; of all if `keep` is `None`.
+    /// Makes the batch of the rows to keep; of all if `keep` is `None`. Gives none if there is none without samples.
     fn finish(
         &self,
         columns: Self::Columns,
         layout: &Self::Layout,
         num_rows: usize,
         keep: Option<&[bool]>,
-    ) -> Result<Self::Batch>;
+    ) -> Result<Option<Self::Batch>>;
     /// The memory that a sample takes, in bytes.
     fn size_bytes(&self, sample: &P::Sample) -> usize;
     /// The memory that a row of a layout takes, in bytes, where the layout tells.
@@ -69,6 +64,7 @@ where
     type Layout = <P::Sample as Stack>::Layout;
     type Columns = <P::Sample as Stack>::Columns;
     type Batch = <P::Sample as Stack>::Batch;
+    const REUSES_BATCHES: bool = true;
 
     fn fixed_layout(&self, stage: &P) -> Option<Self::Layout> {
         stage.layout()
@@ -79,18 +75,12 @@ where
     fn empty_layout(&self) -> Self::Layout {
         P::Sample::empty_layout()
     }
-    fn columns(&self, layout: &Self::Layout, num_rows: usize, spare: Option<Self::Batch>) -> Self::Columns {
+    fn columns(&self, layout: &Self::Layout, num_rows: usize, spare: Option<Self::Batch>) -> Result<Self::Columns> {
         P::Sample::columns(layout, num_rows, spare)
     }
     #[inline]
-    fn write(
-        &self,
-        chunk: &mut <Self::Columns as Columns>::Chunk<'_>,
-        layout: &Self::Layout,
-        row: usize,
-        sample: P::Sample,
-    ) {
-        sample.write(P::Sample::row(chunk, layout, row));
+    fn write(&self, chunk: &mut <Self::Columns as Columns>::Chunk<'_>, row: usize, sample: P::Sample) {
+        sample.write(P::Sample::row(chunk, row));
     }
     #[inline]
     fn load_into(
@@ -98,11 +88,10 @@ where
         stage: &P,
         visit: &Visit,
         chunk: &mut <Self::Columns as Columns>::Chunk<'_>,
-        layout: &Self::Layout,
         row: usize,
         timer: &mut Timer,
     ) -> Result<()> {
-        stage.load_into(visit, P::Sample::row(chunk, layout, row), timer)
+        stage.load_into(visit, P::Sample::row(chunk, row), timer)
     }
     fn finish(
         &self,
@@ -110,8 +99,8 @@ where
         layout: &Self::Layout,
         num_rows: usize,
         keep: Option<&[bool]>,
-    ) -> Result<Self::Batch> {
-        Ok(P::Sample::finish(columns, layout, num_rows, keep))
+    ) -> Result<Option<Self::Batch>> {
+        Ok(Some(P::Sample::finish(columns, layout, num_rows, keep)))
     }
     fn size_bytes(&self, sample: &P::Sample) -> usize {
         sample.size_bytes()
@@ -126,6 +115,8 @@ pub struct Collated<F, S, B> {
     collate: F,
     // The memory of a sample in bytes, for a window in bytes.
     measure: fn(&S) -> usize,
+    // Whether there is no batch without samples.
+    needs_samples: bool,
     batch: PhantomData<fn() -> B>,
 }
 
@@ -137,11 +128,16 @@ impl<F, S, B> std::fmt::Debug for Collated<F, S, B> {
 
 impl<F: Fn(Vec<S>) -> Result<B>, S, B> Collated<F, S, B> {
     pub(crate) fn new(collate: F) -> Self {
-        Self { collate, measure: |_| size_of::<S>(), batch: PhantomData }
+        Self { collate, measure: |_| size_of::<S>(), needs_samples: false, batch: PhantomData }
     }
 }
 
 impl<F, S, B> Collated<F, S, B> {
+    pub(crate) fn needs_samples(mut self) -> Self {
+        self.needs_samples = true;
+        self
+    }
+
     pub(crate) fn measured(mut self, measure: fn(&S) -> usize) -> Self {
         self.measure = measure;
         self
@@ -157,39 +153,40 @@ where
     type Layout = ();
     type Columns = Buffer<Option<P::Sample>>;
     type Batch = B;
+    const REUSES_BATCHES: bool = false;
 
     fn fixed_layout(&self, _: &P) -> Option<()> {
         Some(())
     }
     fn layout(&self, _: &P::Sample) {}
     fn empty_layout(&self) {}
-    fn columns(&self, (): &(), num_rows: usize, _: Option<B>) -> Self::Columns {
+    fn columns(&self, (): &(), num_rows: usize, _: Option<B>) -> Result<Self::Columns> {
         Buffer::new(Vec::new(), num_rows, 1)
     }
     #[inline]
-    fn write(&self, chunk: &mut &mut [Option<P::Sample>], (): &(), row: usize, sample: P::Sample) {
-        chunk[row] = Some(sample);
+    fn write(&self, chunk: &mut RowsMut<'_, Option<P::Sample>>, row: usize, sample: P::Sample) {
+        chunk.row(row)[0] = Some(sample);
     }
     #[inline]
     fn load_into(
         &self,
         stage: &P,
         visit: &Visit,
-        chunk: &mut &mut [Option<P::Sample>],
-        (): &(),
+        chunk: &mut RowsMut<'_, Option<P::Sample>>,
         row: usize,
         timer: &mut Timer,
     ) -> Result<()> {
-        chunk[row] = Some(stage.load(visit, timer)?);
+        chunk.row(row)[0] = Some(stage.load(visit, timer)?);
         Ok(())
     }
-    fn finish(&self, columns: Self::Columns, (): &(), num_rows: usize, keep: Option<&[bool]>) -> Result<B> {
+    fn finish(&self, columns: Self::Columns, (): &(), num_rows: usize, keep: Option<&[bool]>) -> Result<Option<B>> {
         let mut samples = columns.into_vec();
         samples.truncate(num_rows);
         let kept = samples.into_iter().enumerate().filter(|(row, _)| keep.is_none_or(|keep| keep[*row]));
         let samples: Option<Vec<_>> = kept.map(|(_, sample)| sample).collect();
         // Every kept row was loaded before a batch is finished.
-        (self.collate)(samples.ok_or_else(|| Error::new(ErrorKind::Shape, "a row of the batch was not loaded"))?)
+        let samples = samples.ok_or_else(|| Error::new(ErrorKind::Shape, "a row of the batch was not loaded"))?;
+        if samples.is_empty() && self.needs_samples { Ok(None) } else { (self.collate)(samples).map(Some) }
     }
     fn size_bytes(&self, sample: &P::Sample) -> usize {
         (self.measure)(sample)

@@ -12,6 +12,8 @@ use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::error::{Error, ErrorKind, Result};
+
 /// The owner of a `Vec`'s elements while several threads write disjoint parts of them.
 pub struct Buffer<T> {
     // Invariant: the three are the parts of a `Vec<T>` with `len` initialised elements, which this value owns.
@@ -31,17 +33,22 @@ unsafe impl<T: Send> Sync for Buffer<T> {}
 
 impl<T: Default> Buffer<T> {
     /// Makes a buffer of `num_rows` rows of `row_len` elements, in `storage` if it is large enough. Elements are
-    /// whatever was in the storage before, or the default.
-    pub(crate) fn new(mut storage: Vec<T>, num_rows: usize, row_len: usize) -> Self {
-        let len = num_rows.checked_mul(row_len).expect("a batch has fewer elements than the address space");
+    /// whatever was in the storage before, or the default. It is an error if there is not enough memory.
+    pub(crate) fn new(mut storage: Vec<T>, num_rows: usize, row_len: usize) -> Result<Self> {
+        let too_large = || {
+            let message = format!("no memory for a batch of {num_rows} rows of {row_len} elements");
+            Error::new(ErrorKind::Limit, message)
+        };
+        let len = num_rows.checked_mul(row_len).ok_or_else(too_large)?;
         if storage.capacity() < len {
             // A fresh vector rather than a grown one: growing would copy elements that are about to be overwritten.
-            storage = Vec::with_capacity(len);
+            storage = Vec::new();
+            storage.try_reserve_exact(len).map_err(|cause| too_large().with_cause(cause))?;
         }
         storage.resize_with(len, T::default);
         let mut storage = ManuallyDrop::new(storage);
         let start = NonNull::new(storage.as_mut_ptr()).expect("a vector's pointer is never null");
-        Self { start, len, capacity: storage.capacity(), row_len, owner: PhantomData }
+        Ok(Self { start, len, capacity: storage.capacity(), row_len, owner: PhantomData })
     }
 }
 
@@ -85,16 +92,37 @@ pub unsafe trait Columns: Send + Sync + 'static {
     unsafe fn chunk(&self, rows: Range<usize>) -> Self::Chunk<'_>;
 }
 
+/// Some consecutive rows of a buffer.
+#[derive(Debug)]
+pub struct RowsMut<'a, T> {
+    elements: &'a mut [T],
+    row_len: usize,
+}
+
+impl<T> RowsMut<'_, T> {
+    /// The elements of all of them.
+    pub(crate) fn elements(&mut self) -> &mut [T] {
+        self.elements
+    }
+
+    /// One of the rows, counted from the first of these.
+    #[inline]
+    pub(crate) fn row(&mut self, row: usize) -> &mut [T] {
+        &mut self.elements[row * self.row_len..][..self.row_len]
+    }
+}
+
 // SAFETY: the slice made covers exactly the elements of the rows asked for.
 unsafe impl<T: Send + 'static> Columns for Buffer<T> {
-    type Chunk<'a> = &'a mut [T];
+    type Chunk<'a> = RowsMut<'a, T>;
 
-    unsafe fn chunk(&self, rows: Range<usize>) -> &mut [T] {
+    unsafe fn chunk(&self, rows: Range<usize>) -> RowsMut<'_, T> {
         let (start, end) = (rows.start * self.row_len, rows.end * self.row_len);
         assert!(start <= end && end <= self.len, "rows {rows:?} lie outside a buffer of {} elements", self.len);
         // SAFETY: `start..end` lies inside the allocation (asserted above) and is initialised (the invariant); the
         // caller vouches that no other reference to these elements exists.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().add(start), end - start) }
+        let elements = unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().add(start), end - start) };
+        RowsMut { elements, row_len: self.row_len }
     }
 }
 
@@ -184,30 +212,30 @@ mod tests {
 
     #[test]
     fn chunks_are_the_rows_asked_for() {
-        let rows = Rows::new(Buffer::<u32>::new(Vec::new(), 5, 3), 5, Ledger::default());
-        rows.claim(1..3).fill(7);
-        rows.claim(4..5).fill(9);
+        let rows = Rows::new(Buffer::<u32>::new(Vec::new(), 5, 3).unwrap(), 5, Ledger::default());
+        rows.claim(1..3).elements.fill(7);
+        rows.claim(4..5).row(0).fill(9);
         let (buffer, _) = rows.into_parts();
         assert_eq!(buffer.into_vec(), [0, 0, 0, 7, 7, 7, 7, 7, 7, 0, 0, 0, 9, 9, 9]);
     }
 
     #[test]
     fn a_row_is_claimed_once() {
-        let rows = Rows::new(Buffer::<u8>::new(Vec::new(), 200, 1), 200, Ledger::default());
+        let rows = Rows::new(Buffer::<u8>::new(Vec::new(), 200, 1).unwrap(), 200, Ledger::default());
         rows.claim(0..63);
         rows.claim(63..130);
         for again in [0..1, 62..64, 129..131, 100..200] {
-            assert!(catch_unwind(AssertUnwindSafe(|| rows.claim(again).len())).is_err());
+            assert!(catch_unwind(AssertUnwindSafe(|| rows.claim(again).row_len)).is_err());
         }
-        assert!(catch_unwind(AssertUnwindSafe(|| rows.claim(199..201).len())).is_err());
+        assert!(catch_unwind(AssertUnwindSafe(|| rows.claim(199..201).row_len)).is_err());
     }
 
     #[test]
     fn a_ledger_is_clean_when_it_is_used_again() {
-        let rows = Rows::new(Buffer::<u8>::new(Vec::new(), 70, 1), 70, Ledger::default());
+        let rows = Rows::new(Buffer::<u8>::new(Vec::new(), 70, 1).unwrap(), 70, Ledger::default());
         rows.claim(0..70);
         let (_, ledger) = rows.into_parts();
-        let rows = Rows::new(Buffer::<u8>::new(Vec::new(), 3, 1), 3, ledger);
+        let rows = Rows::new(Buffer::<u8>::new(Vec::new(), 3, 1).unwrap(), 3, ledger);
         rows.claim(0..3);
     }
 
@@ -215,31 +243,40 @@ mod tests {
     fn storage_is_used_again_when_it_is_large_enough() {
         let storage = vec![1_u16; 12];
         let address = storage.as_ptr();
-        let vec = Buffer::new(storage, 2, 4).into_vec();
+        let vec = Buffer::new(storage, 2, 4).unwrap().into_vec();
         assert_eq!((vec.as_ptr(), vec.len()), (address, 8));
-        assert_eq!(Buffer::new(vec, 4, 4).into_vec(), [0; 16]);
+        assert_eq!(Buffer::new(vec, 4, 4).unwrap().into_vec(), [0; 16]);
+    }
+
+    #[test]
+    fn a_batch_that_memory_does_not_hold_is_an_error() {
+        for (num_rows, row_len) in [(usize::MAX, 2), (1 << 20, 1 << 40), (1, usize::MAX / 8)] {
+            let error = Buffer::<u64>::new(Vec::new(), num_rows, row_len).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Limit);
+        }
     }
 
     #[test]
     fn elements_are_dropped_once() {
-        let buffer = Buffer::<String>::new(Vec::new(), 3, 1);
+        let buffer = Buffer::<String>::new(Vec::new(), 3, 1).unwrap();
         let rows = Rows::new(buffer, 3, Ledger::default());
-        rows.claim(1..2)[0] = "kept".to_owned();
+        rows.claim(1..2).row(0)[0] = "kept".to_owned();
         drop(rows);
     }
 
     #[test]
     fn threads_write_side_by_side() {
-        let columns = (Buffer::<u64>::new(Vec::new(), 1000, 2), Buffer::<u8>::new(Vec::new(), 1000, 1));
+        let columns =
+            (Buffer::<u64>::new(Vec::new(), 1000, 2).unwrap(), Buffer::<u8>::new(Vec::new(), 1000, 1).unwrap());
         let rows = Rows::new(columns, 1000, Ledger::default());
         std::thread::scope(|scope| {
             for part in 0..4 {
                 let rows = &rows;
                 scope.spawn(move || {
                     for row in (part..1000).step_by(4) {
-                        let (wide, narrow) = rows.claim(row..row + 1);
-                        wide.fill(row as u64);
-                        narrow.fill(part as u8);
+                        let (mut wide, mut narrow) = rows.claim(row..row + 1);
+                        wide.row(0).fill(row as u64);
+                        narrow.row(0).fill(part as u8);
                     }
                 });
             }

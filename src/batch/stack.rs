@@ -3,7 +3,7 @@
 
 use ndarray::{Array, Array1, Array2, ArrayView, Dimension, Ix1, RemoveAxis};
 
-use super::rows::{Buffer, Columns};
+use super::rows::{Buffer, Columns, RowsMut};
 use crate::error::Result;
 use crate::sequence::Sequence;
 
@@ -51,14 +51,10 @@ pub trait Stack: Sized + Send + 'static + Sealed {
     fn empty_layout() -> Self::Layout;
     /// Makes room for rows, in the memory of a batch that is no longer used if there is one.
     #[doc(hidden)]
-    fn columns(layout: &Self::Layout, num_rows: usize, spare: Option<Self::Batch>) -> Self::Columns;
+    fn columns(layout: &Self::Layout, num_rows: usize, spare: Option<Self::Batch>) -> Result<Self::Columns>;
     /// One row of a chunk of them.
     #[doc(hidden)]
-    fn row<'c>(
-        chunk: &'c mut <Self::Columns as Columns>::Chunk<'_>,
-        layout: &Self::Layout,
-        row: usize,
-    ) -> Self::Row<'c>;
+    fn row<'c>(chunk: &'c mut <Self::Columns as Columns>::Chunk<'_>, row: usize) -> Self::Row<'c>;
     /// Writes this sample to a row of its layout.
     fn write(&self, row: Self::Row<'_>);
     /// Makes the batch, of those of the first `num_rows` rows whose `keep` is true; of all when `keep` is `None`.
@@ -145,12 +141,12 @@ macro_rules! number {
                 Some(size_of::<$number>())
             }
             fn empty_layout() {}
-            fn columns((): &(), num_rows: usize, spare: Option<Self::Batch>) -> Self::Columns {
+            fn columns((): &(), num_rows: usize, spare: Option<Self::Batch>) -> Result<Self::Columns> {
                 Buffer::new(storage(spare), num_rows, 1)
             }
             #[inline]
-            fn row<'c>(chunk: &'c mut &mut [$number], (): &(), row: usize) -> &'c mut $number {
-                &mut chunk[row]
+            fn row<'c>(chunk: &'c mut RowsMut<'_, $number>, row: usize) -> &'c mut $number {
+                &mut chunk.row(row)[0]
             }
             #[inline]
             fn write(&self, row: &mut $number) {
@@ -201,12 +197,12 @@ impl<T: Element, const N: usize> Stack for [T; N] {
         Some(size_of::<[T; N]>())
     }
     fn empty_layout() {}
-    fn columns((): &(), num_rows: usize, spare: Option<Self::Batch>) -> Self::Columns {
+    fn columns((): &(), num_rows: usize, spare: Option<Self::Batch>) -> Result<Self::Columns> {
         Buffer::new(storage(spare), num_rows, N)
     }
     #[inline]
-    fn row<'c>(chunk: &'c mut &mut [T], (): &(), row: usize) -> &'c mut [T] {
-        &mut chunk[row * N..(row + 1) * N]
+    fn row<'c>(chunk: &'c mut RowsMut<'_, T>, row: usize) -> &'c mut [T] {
+        chunk.row(row)
     }
     #[inline]
     fn write(&self, row: &mut [T]) {
@@ -238,12 +234,12 @@ impl<T: Element> Stack for Vec<T> {
     fn empty_layout() -> usize {
         0
     }
-    fn columns(layout: &usize, num_rows: usize, spare: Option<Self::Batch>) -> Self::Columns {
+    fn columns(layout: &usize, num_rows: usize, spare: Option<Self::Batch>) -> Result<Self::Columns> {
         Buffer::new(storage(spare), num_rows, *layout)
     }
     #[inline]
-    fn row<'c>(chunk: &'c mut &mut [T], layout: &usize, row: usize) -> &'c mut [T] {
-        &mut chunk[row * layout..(row + 1) * layout]
+    fn row<'c>(chunk: &'c mut RowsMut<'_, T>, row: usize) -> &'c mut [T] {
+        chunk.row(row)
     }
     #[inline]
     fn write(&self, row: &mut [T]) {
@@ -295,13 +291,12 @@ where
     fn empty_layout() -> D {
         D::zeros(D::NDIM.unwrap_or(0))
     }
-    fn columns(layout: &D, num_rows: usize, spare: Option<Self::Batch>) -> Self::Columns {
+    fn columns(layout: &D, num_rows: usize, spare: Option<Self::Batch>) -> Result<Self::Columns> {
         Buffer::new(storage(spare), num_rows, layout.size())
     }
     #[inline]
-    fn row<'c>(chunk: &'c mut &mut [T], layout: &D, row: usize) -> &'c mut [T] {
-        let row_len = layout.size();
-        &mut chunk[row * row_len..(row + 1) * row_len]
+    fn row<'c>(chunk: &'c mut RowsMut<'_, T>, row: usize) -> &'c mut [T] {
+        chunk.row(row)
     }
     #[inline]
     fn write(&self, row: &mut [T]) {
@@ -329,11 +324,11 @@ impl Stack for String {
         None
     }
     fn empty_layout() {}
-    fn columns((): &(), num_rows: usize, spare: Option<Self::Batch>) -> Self::Columns {
+    fn columns((): &(), num_rows: usize, spare: Option<Self::Batch>) -> Result<Self::Columns> {
         Buffer::new(spare.unwrap_or_default(), num_rows, 1)
     }
-    fn row<'c>(chunk: &'c mut &mut [String], (): &(), row: usize) -> &'c mut String {
-        &mut chunk[row]
+    fn row<'c>(chunk: &'c mut RowsMut<'_, String>, row: usize) -> &'c mut String {
+        &mut chunk.row(row)[0]
     }
     fn write(&self, row: &mut String) {
         row.clone_from(self);
@@ -369,20 +364,16 @@ macro_rules! tuple {
             fn empty_layout() -> Self::Layout {
                 ($($name::empty_layout(),)+)
             }
-            fn columns(layout: &Self::Layout, num_rows: usize, spare: Option<Self::Batch>) -> Self::Columns {
+            fn columns(layout: &Self::Layout, num_rows: usize, spare: Option<Self::Batch>) -> Result<Self::Columns> {
                 let ($($spare,)+) = match spare {
                     Some(spare) => ($(Some(spare.$field),)+),
                     None => ($(None::<$name::Batch>,)+),
                 };
-                ($($name::columns(&layout.$field, num_rows, $spare),)+)
+                Ok(($($name::columns(&layout.$field, num_rows, $spare)?,)+))
             }
             #[inline]
-            fn row<'c>(
-                chunk: &'c mut <Self::Columns as Columns>::Chunk<'_>,
-                layout: &Self::Layout,
-                row: usize,
-            ) -> Self::Row<'c> {
-                ($($name::row(&mut chunk.$field, &layout.$field, row),)+)
+            fn row<'c>(chunk: &'c mut <Self::Columns as Columns>::Chunk<'_>, row: usize) -> Self::Row<'c> {
+                ($($name::row(&mut chunk.$field, row),)+)
             }
             #[inline]
             fn write(&self, row: Self::Row<'_>) {
@@ -430,10 +421,10 @@ mod tests {
 
     fn stack<S: Stack>(samples: Vec<S>, keep: Option<&[bool]>, spare: Option<S::Batch>) -> S::Batch {
         let (layout, num_rows) = (samples[0].layout(), samples.len());
-        let rows = Rows::new(S::columns(&layout, num_rows, spare), num_rows, Ledger::default());
+        let rows = Rows::new(S::columns(&layout, num_rows, spare).unwrap(), num_rows, Ledger::default());
         for (row, sample) in samples.into_iter().enumerate() {
             let mut chunk = rows.claim(row..row + 1);
-            sample.write(S::row(&mut chunk, &layout, 0));
+            sample.write(S::row(&mut chunk, 0));
         }
         S::finish(rows.into_parts().0, &layout, num_rows, keep)
     }

@@ -117,7 +117,11 @@ fn find(dir: &Path, [stem, suffix]: [&str; 2]) -> Result<Idx> {
     match paths.find(|path: &PathBuf| path.exists()) {
         Some(path) => Idx::open(path),
         None => {
-            let what = if dir.is_dir() { "has none of" } else { "is no directory, expected one with one of" };
+            let what = if dir.is_dir() {
+                "the directory holds none of"
+            } else {
+                "not a directory, expected one that holds one of"
+            };
             Err(Error::new(ErrorKind::Io, format!("{what} {}", names.join(", "))).with_file(dir))
         }
     }
@@ -173,11 +177,13 @@ mod tests {
         let dir = directory(&[]);
         std::fs::remove_file(dir.path().join(NAMES[3])).unwrap();
         let error = Mnist::open(dir.path()).unwrap_err();
-        let expected = "has none of t10k-labels-idx1-ubyte, t10k-labels-idx1-ubyte.gz, t10k-labels.idx1-ubyte, \
+        let expected = "the directory holds none of t10k-labels-idx1-ubyte, t10k-labels-idx1-ubyte.gz, t10k-labels.idx1-ubyte, \
                         t10k-labels.idx1-ubyte.gz";
         assert_eq!((error.message(), error.file(), error.kind()), (expected, Some(dir.path()), ErrorKind::Io));
         let error = Mnist::open(dir.path().join("nowhere")).unwrap_err();
-        assert!(error.message().starts_with("is no directory, expected one with one of train-images-idx3-ubyte, "));
+        assert!(
+            error.message().starts_with("not a directory, expected one that holds one of train-images-idx3-ubyte, ")
+        );
     }
 
     #[test]

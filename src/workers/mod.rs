@@ -30,6 +30,9 @@
 //! watch when its deadline has passed. The watch then hires a worker in place of the stuck one, which leaves when its
 //! `get` returns and touches nothing of the batch.
 //!
+//! *Number.* Unless it is given, the number of workers follows from what a [`Tuner`](tuner::Tuner) sees: it is doubled
+//! while the consumer waits and that pays. A worker too many leaves between two tasks.
+//!
 //! *Panics.* A job never unwinds: it catches what the user's code throws and makes it the row's failure.
 
 pub(crate) mod bell;
@@ -38,3 +41,4 @@ pub(crate) mod desk;
 pub(crate) mod pace;
 pub(crate) mod pool;
 pub(crate) mod run;
+pub(crate) mod tuner;

@@ -1,16 +1,18 @@
 //! The threads: they live as long as the loader and serve its runs.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::bell::Bell;
-use super::desk::Desk;
+use super::desk::{Desk, Ticket};
 use super::run::{Drive, Step};
 use crate::error::{Error, ErrorKind, Result};
 use crate::report::Meters;
 use crate::sync::thread::{self, JoinHandle, ThreadId};
-use crate::sync::{AtomicBool, AtomicU64, Condvar, Instant, Mutex, Ordering, lock, wait, wait_until};
+use crate::sync::{AtomicBool, AtomicU64, Condvar, Instant, Mutex, Ordering};
+use crate::sync::{after, is_finished, lock, wait, wait_until};
 
 /// What the threads of a pool share.
 struct Shared {
@@ -19,6 +21,8 @@ struct Shared {
     version: AtomicU64,
     bell: Arc<Bell>,
     stopping: AtomicBool,
+    // Whether there are more workers than wanted, for a look without the lock.
+    too_many: AtomicBool,
     meters: Arc<Meters>,
     crew: Mutex<Crew>,
     // Signalled when a worker leaves, and when the watch is to look at `Crew::dismissed_watch`.
@@ -30,6 +34,8 @@ struct Shared {
 struct Crew {
     // Workers that have not left and are not given up.
     num_live: usize,
+    // How many there should be. More are hired when it grows; when it shrinks those too many leave.
+    num_wanted: usize,
     // Their handles and desks. One whose sample expired is no longer here: its thread ends when its `get` does.
     members: Vec<(JoinHandle<()>, Arc<Desk>)>,
     num_started: usize,
@@ -56,14 +62,16 @@ impl Pool {
             version: AtomicU64::new(0),
             bell: Arc::new(Bell::new()),
             stopping: AtomicBool::new(false),
+            too_many: AtomicBool::new(false),
             meters,
             crew: Mutex::new(Crew::default()),
             changed: Condvar::new(),
         });
         // From here on a failure drops the pool, which ends the threads started so far.
         let pool = Self { shared };
+        lock(&pool.shared.crew).num_wanted = num_workers;
         for _ in 0..num_workers {
-            pool.shared.hire().map_err(|cause| could_not_start("worker", cause))?;
+            pool.shared.hire(None).map_err(|(cause, _)| cause).map_err(|cause| could_not_start("worker", cause))?;
         }
         if let Some(timeout) = timeout.filter(|_| num_workers > 0) {
             let shared = Arc::clone(&pool.shared);
@@ -78,6 +86,25 @@ impl Pool {
 
     pub(crate) fn bell(&self) -> &Arc<Bell> {
         &self.shared.bell
+    }
+
+    /// Makes the number of workers another one, or as near to it as the system has threads. Those too many leave when
+    /// they have done their task. Returns the number that there will be.
+    pub(crate) fn resize(&self, num_workers: usize) -> usize {
+        let missing = {
+            let mut crew = lock(&self.shared.crew);
+            crew.num_wanted = num_workers;
+            // Those who left since the last time.
+            crew.members.retain(|(handle, _)| !is_finished(handle));
+            self.shared.too_many.store(crew.num_live > num_workers, Ordering::Release);
+            num_workers.saturating_sub(crew.num_live)
+        };
+        let hired = (0..missing).take_while(|_| self.shared.hire(None).is_ok()).count();
+        if missing == 0 {
+            // Those too many may be asleep.
+            self.shared.bell.ring_all();
+        }
+        num_workers - (missing - hired)
     }
 
     /// Gives the workers a run to serve, after those they have.
@@ -97,6 +124,13 @@ impl Pool {
         self.shared.version.fetch_add(1, Ordering::SeqCst);
         // Outside the lock: the last reference to a run drops the user's sequence.
         drop(removed);
+    }
+}
+
+/// Reports a sample as not loaded in time.
+fn report(ticket: &Ticket, desk: &Desk) {
+    if catch_unwind(AssertUnwindSafe(|| ticket.run.expire(ticket, desk))).is_err() {
+        ticket.run.cancel();
     }
 }
 
@@ -132,33 +166,26 @@ impl Drop for Pool {
     }
 }
 
-/// Counts a worker out when it leaves, however it does.
-struct CountOut<'a>(&'a Shared);
-
-impl Drop for CountOut<'_> {
-    fn drop(&mut self) {
-        lock(&self.0.crew).num_live -= 1;
-        self.0.changed.notify_all();
-    }
-}
-
-/// Cancels a run if a worker unwinds out of it.
-struct CancelOnPanic<'a>(&'a dyn Drive);
-
-impl Drop for CancelOnPanic<'_> {
-    fn drop(&mut self) {
-        self.0.cancel();
-    }
-}
-
 impl Shared {
-    fn hire(self: &Arc<Self>) -> std::io::Result<()> {
+    /// Starts a worker, whose first task is to report the sample of a ticket if there is one.
+    fn hire(self: &Arc<Self>, ticket: Option<Ticket>) -> Result<(), (std::io::Error, Option<Ticket>)> {
         let desk = Arc::new(Desk::new(self.meters.add_worker()));
+        // Shared with the new thread, so that it is not lost if there is none.
+        let ticket = Arc::new(Mutex::new(ticket));
         let mut crew = lock(&self.crew);
-        let handle = thread::Builder::new().name(format!("procession-{}", crew.num_started)).spawn({
-            let (shared, desk) = (Arc::clone(self), Arc::clone(&desk));
-            move || shared.work(&desk)
-        })?;
+        let spawned = thread::Builder::new().name(format!("procession-{}", crew.num_started)).spawn({
+            let (shared, desk, ticket) = (Arc::clone(self), Arc::clone(&desk), Arc::clone(&ticket));
+            move || {
+                if let Some(ticket) = lock(&ticket).take() {
+                    report(&ticket, &desk);
+                }
+                shared.work(&desk);
+            }
+        });
+        let handle = match spawned {
+            Ok(handle) => handle,
+            Err(cause) => return Err((cause, lock(&ticket).take())),
+        };
         crew.num_started += 1;
         crew.num_live += 1;
         crew.members.push((handle, desk));
@@ -167,10 +194,12 @@ impl Shared {
 
     /// A worker's life.
     fn work(&self, desk: &Desk) {
-        let counted = CountOut(self);
         let mut runs: Vec<Arc<dyn Drive>> = Vec::new();
         let mut version = u64::MAX;
         let expired = loop {
+            if self.leaves_for_being_too_many() {
+                return;
+            }
             match self.round(&mut runs, &mut version, desk) {
                 Step::Worked => {}
                 Step::Expired => break true,
@@ -180,8 +209,9 @@ impl Shared {
                     let mut last = step;
                     self.bell.sleep_unless(|| {
                         last = self.round(&mut runs, &mut version, desk);
-                        let awake =
-                            matches!(last, Step::Worked | Step::Expired) || self.stopping.load(Ordering::SeqCst);
+                        let awake = matches!(last, Step::Worked | Step::Expired)
+                            || self.stopping.load(Ordering::SeqCst)
+                            || self.too_many.load(Ordering::Acquire);
                         if !awake {
                             // What a sleeping worker held on to would live until it wakes.
                             runs.clear();
@@ -199,9 +229,24 @@ impl Shared {
             }
         };
         // One whose sample expired was counted out, and its place filled, when that happened.
-        if expired {
-            std::mem::forget(counted);
+        if !expired {
+            lock(&self.crew).num_live -= 1;
+            self.changed.notify_all();
         }
+    }
+
+    /// Counts this worker out if there are more than wanted.
+    fn leaves_for_being_too_many(&self) -> bool {
+        if !self.too_many.load(Ordering::Acquire) {
+            return false;
+        }
+        let mut crew = lock(&self.crew);
+        let leaves = crew.num_live > crew.num_wanted && !self.stopping.load(Ordering::SeqCst);
+        if leaves {
+            crew.num_live -= 1;
+        }
+        self.too_many.store(crew.num_live > crew.num_wanted, Ordering::Release);
+        leaves
     }
 
     /// Does one task of each run.
@@ -219,10 +264,13 @@ impl Shared {
             return round;
         }
         for run in runs.iter() {
-            // A job does not unwind. Should the engine itself have a defect, the consumer must not wait for ever.
-            let guard = CancelOnPanic(&**run);
-            let step = run.step(run, desk);
-            std::mem::forget(guard);
+            // A job catches what the user's code throws. What is left are destructors that panic, and defects of the
+            // engine: the run ends, its consumer is told, and the worker goes on.
+            let step = catch_unwind(AssertUnwindSafe(|| run.step(run, desk))).unwrap_or_else(|payload| {
+                run.cancel();
+                drop(catch_unwind(AssertUnwindSafe(|| drop(payload))));
+                Step::Worked
+            });
             match step {
                 Step::Expired => return Step::Expired,
                 Step::Worked => round = Step::Worked,
@@ -244,7 +292,7 @@ impl Shared {
                 // A ticket that is written after this look has a later deadline than the look plus the time-out, so
                 // nobody need tell the watch of it.
                 let next = crew.members.iter().filter_map(|(_, desk)| desk.deadline()).min();
-                let next = next.unwrap_or_else(|| Instant::now() + timeout);
+                let next = next.unwrap_or_else(|| after(timeout));
                 while !crew.watch_may_go && Instant::now() < next {
                     crew = wait_until(&self.changed, crew, next);
                 }
@@ -256,12 +304,18 @@ impl Shared {
             for expired in desks {
                 if let Some(ticket) = expired.take_expired(Instant::now()) {
                     self.give_up(&expired);
-                    num_missing += 1;
-                    ticket.run.expire(&ticket, &desk);
+                    // The new worker reports the sample, as that may mean to collate a batch, and the watch must not
+                    // be late for the next one. Where the system has no thread to give just now, the watch does it.
+                    let stopping = self.stopping.load(Ordering::SeqCst);
+                    let left =
+                        if stopping { Err(Some(ticket)) } else { self.hire(Some(ticket)).map_err(|(_, left)| left) };
+                    if let Err(left) = left {
+                        num_missing += 1;
+                        left.iter().for_each(|ticket| report(ticket, &desk));
+                    }
                 }
             }
-            // Where the system has no thread to give just now, the next round asks again.
-            while num_missing > 0 && !self.stopping.load(Ordering::SeqCst) && self.hire().is_ok() {
+            while num_missing > 0 && !self.stopping.load(Ordering::SeqCst) && self.hire(None).is_ok() {
                 num_missing -= 1;
             }
         }

@@ -12,8 +12,8 @@ use super::budget::Budget;
 use super::desk::{Desk, Ticket};
 use super::pace::Pace;
 use crate::reassembly::Slots;
-use crate::report::Meter;
-use crate::sync::{self, AtomicBool, AtomicU64, Breaker, Instant, Ordering, Waiter, hint, thread};
+use crate::report::{Meter, Stopwatch};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Breaker, Instant, Ordering, Waiter, after, hint, park, thread};
 
 /// What a job may use while it loads.
 #[derive(Debug, Clone, Copy)]
@@ -44,11 +44,13 @@ pub(crate) trait Job: Send + Sync + 'static {
     /// Loads rows into their places. May leave off when the breaker is raised: the batch is then thrown away.
     /// Returns the memory that the rows take, in bytes, if it is asked to weigh them.
     fn load(&self, seq: u64, rows: Range<usize>, partial: &Self::Partial, context: Context<'_>) -> u64;
+    /// Called before a row is loaded apart; waits until it may be.
+    fn begin_apart(&self);
     /// Loads one row without a place to put it.
     fn load_apart(&self, seq: u64, row: usize, context: Context<'_>) -> Self::Loaded;
     /// What stands for a row that was not loaded within its time.
     fn timed_out(&self, seq: u64, row: usize, timeout: Duration) -> Self::Loaded;
-    /// Called once for every row that `load_apart` was called for: when it returned, or when it was given up.
+    /// Called once after each `begin_apart`: when the row was loaded, or when it was given up.
     fn end_apart(&self);
     /// Puts a row that was loaded apart in its place. Returns the memory it takes, in bytes.
     fn place(&self, seq: u64, row: usize, partial: &Self::Partial, loaded: Self::Loaded) -> u64;
@@ -83,8 +85,9 @@ pub(crate) trait Drive: Send + Sync {
 
 /// The consumer's view of a run.
 pub(crate) trait Feed<O>: Drive {
-    /// Takes batch `seq`, waiting for it. `seq` is the one after the last one taken, and below `end`.
-    fn take(&self, this: &Arc<dyn Drive>, seq: u64, desk: &Desk) -> O;
+    /// Takes batch `seq`, waiting for it; `None` if the run is cancelled. `seq` is the one after the last one taken,
+    /// and below `end`.
+    fn take(&self, this: &Arc<dyn Drive>, seq: u64, desk: &Desk) -> Option<O>;
     /// Makes `end` the end of the run, where it is not shorter already.
     fn limit(&self, end: u64);
     /// The most bytes that were in flight at once, where the window is in bytes.
@@ -102,12 +105,9 @@ pub(crate) struct Settings {
     pub(crate) window_bytes: Option<u64>,
     /// How long one sample may take.
     pub(crate) timeout: Option<Duration>,
-    /// The number of workers.
-    pub(crate) num_workers: usize,
+    /// The number of workers, which may change; 0 stays 0.
+    pub(crate) num_workers: Arc<AtomicUsize>,
 }
-
-/// One row offset takes the low bits of the cursor, the batch's number the others.
-const ROW_BITS: u32 = 25;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Task {
@@ -121,6 +121,8 @@ struct Task {
 pub(crate) struct Run<J: Job> {
     job: J,
     slots: Slots<J::Partial, J::Output>,
+    // The row takes as many low bits of the cursor as the largest batch needs, the batch's number the others.
+    row_bits: u32,
     // The first row that nobody has claimed: batch number and row. One compare-and-swap moves it past a task's rows;
     // it never goes back, so every row is claimed once.
     cursor: CachePadded<AtomicU64>,
@@ -146,15 +148,16 @@ impl<J: Job> fmt::Debug for Run<J> {
 }
 
 impl<J: Job> Run<J> {
-    pub(crate) fn new(job: J, end: u64, settings: Settings, pace: Arc<Pace>, bell: Arc<Bell>) -> Self {
+    pub(crate) fn new(job: J, end: u64, max_rows: usize, settings: Settings, pace: Arc<Pace>, bell: Arc<Bell>) -> Self {
         Self {
             job,
             slots: Slots::new(settings.max_window.next_power_of_two()),
+            row_bits: row_bits(max_rows),
             cursor: CachePadded::new(AtomicU64::new(0)),
             due: CachePadded::new(AtomicU64::new(0)),
             window: AtomicU64::new(settings.window as u64),
             was_full: AtomicBool::new(false),
-            end: AtomicU64::new(end.min(1 << (64 - ROW_BITS))),
+            end: AtomicU64::new(end.min(max_batches(max_rows))),
             budget: settings.window_bytes.map(Budget::new),
             breaker: Breaker::new(),
             settings,
@@ -163,12 +166,12 @@ impl<J: Job> Run<J> {
         }
     }
 
-    fn unpack(cursor: u64) -> (u64, usize) {
-        (cursor >> ROW_BITS, (cursor & ((1 << ROW_BITS) - 1)) as usize)
+    fn unpack(&self, cursor: u64) -> (u64, usize) {
+        (cursor >> self.row_bits, (cursor & ((1 << self.row_bits) - 1)) as usize)
     }
 
-    fn pack(seq: u64, row: usize) -> u64 {
-        seq << ROW_BITS | row as u64
+    fn pack(&self, seq: u64, row: usize) -> u64 {
+        seq << self.row_bits | row as u64
     }
 
     /// How many batches from `seq` on may be claimed now.
@@ -180,7 +183,7 @@ impl<J: Job> Run<J> {
     }
 
     fn task_at(&self, cursor: u64, with_timeout: bool) -> (Task, u64) {
-        let (seq, row) = Self::unpack(cursor);
+        let (seq, row) = self.unpack(cursor);
         let num_rows = self.job.num_rows(seq);
         // A sample with a deadline, and one whose bytes are counted, is a task of its own. Otherwise a task has no
         // more rows than a fair share of what the batch has left, so that all workers serve the batch that is due.
@@ -189,10 +192,10 @@ impl<J: Job> Run<J> {
             1
         } else {
             let most = self.pace.samples_per_task();
-            if most >= num_rows { num_rows } else { most.min(left.div_ceil(self.settings.num_workers.max(1))) }
+            if most >= num_rows { num_rows } else { most.min(left.div_ceil(self.num_workers().max(1))) }
         };
         let end = row + left.min(most.max(1));
-        let next = if end == num_rows { Self::pack(seq + 1, 0) } else { Self::pack(seq, end) };
+        let next = if end == num_rows { self.pack(seq + 1, 0) } else { self.pack(seq, end) };
         (Task { seq, rows: row..end, num_rows, reserved_bytes: 0 }, next)
     }
 
@@ -200,7 +203,7 @@ impl<J: Job> Run<J> {
     fn claim(&self, with_timeout: bool) -> Result<Task, Step> {
         let mut cursor = self.cursor.load(Ordering::Acquire);
         loop {
-            let (seq, row) = Self::unpack(cursor);
+            let (seq, row) = self.unpack(cursor);
             if self.room(seq) == 0 {
                 if seq >= self.end.load(Ordering::Acquire) {
                     return Err(Step::Over);
@@ -236,20 +239,29 @@ impl<J: Job> Run<J> {
         }
     }
 
+    fn num_workers(&self) -> usize {
+        // Relaxed: it decides how work is cut, not who does it.
+        self.settings.num_workers.load(Ordering::Relaxed)
+    }
+
     fn next_seq(&self) -> u64 {
-        Self::unpack(self.cursor.load(Ordering::Acquire)).0
+        self.unpack(self.cursor.load(Ordering::Acquire)).0
     }
 
     /// Rouses another worker if what is left to claim is worth more than the wake-up.
-    fn rouse_if_worthwhile(&self, seq: u64, num_rows: usize) {
+    fn rouse_if_worthwhile(&self, task: &Task) {
         if !self.bell.seems_anyone_asleep() {
             return;
         }
-        let room = self.room(seq + 1);
-        let worth = self.pace.cost_ns(room.saturating_mul(num_rows as u64)).is_none_or(|cost| cost > 2 * WAKE_UP_NS);
-        if room > 0 && worth {
+        let room = self.room(task.seq + 1);
+        let rows = (task.num_rows - task.rows.end) as u64 + room.saturating_mul(task.num_rows as u64);
+        if rows > 0 && self.is_worth_a_wake_up(rows) {
             self.bell.ring_one();
         }
+    }
+
+    fn is_worth_a_wake_up(&self, rows: u64) -> bool {
+        self.pace.cost_ns(rows).is_none_or(|cost| cost > 2 * WAKE_UP_NS)
     }
 
     fn context<'a>(&'a self, desk: &'a Desk) -> Context<'a> {
@@ -257,40 +269,52 @@ impl<J: Job> Run<J> {
     }
 
     fn perform(&self, task: Task, desk: &Desk) {
+        self.rouse_if_worthwhile(&task);
         let Task { seq, rows, num_rows, reserved_bytes } = task;
-        self.rouse_if_worthwhile(seq, num_rows);
         let count = rows.len();
-        let start = Instant::now();
-        let whole = count == num_rows;
-        // Of a whole batch nobody else sees anything before it is done; it needs no slot until then.
-        let open = || self.job.open(seq);
-        let partial = if whole { sync::Arc::new(open()) } else { self.slots.enter(seq, open) };
-        let bytes = self.job.load(seq, rows, &partial, self.context(desk));
-        let took = start.elapsed();
-        self.pace.record(count, took);
-        desk.meter().record_load(count as u64, took);
-        // Before the rows are counted as done: once they are, the consumer can take the batch and close its account.
-        if let Some(budget) = &self.budget {
-            budget.settle(seq, reserved_bytes, bytes);
+        let watch = desk.meter().start(self.pace.cost_ns(count as u64));
+        if count == num_rows {
+            // The whole batch: nobody else sees anything of it before it is done, and it needs no slot until then.
+            let partial = self.job.open(seq);
+            let bytes = self.job.load(seq, rows, &partial, self.context(desk));
+            self.settle(seq, count, reserved_bytes, bytes, watch, desk);
+            self.finish(seq, partial, watch, desk);
+            return;
         }
+        let partial = self.slots.enter(seq, || self.job.open(seq));
+        let bytes = self.job.load(seq, rows, &partial, self.context(desk));
+        // Before the rows are counted as done: once they are, the consumer can take the batch and close its account.
+        self.settle(seq, count, reserved_bytes, bytes, watch, desk);
         // A run that was cancelled has no consumer; its batches may be incomplete and are never finished.
         if self.breaker.is_broken() {
             return;
         }
-        let finished =
-            if whole { sync::Arc::try_unwrap(partial).ok() } else { self.slots.leave(seq, partial, count, num_rows) };
-        if let Some(partial) = finished {
-            self.finish(seq, partial, desk);
+        if let Some(partial) = self.slots.leave(seq, partial, count, num_rows) {
+            self.finish(seq, partial, watch, desk);
         }
     }
 
-    fn finish(&self, seq: u64, partial: J::Partial, desk: &Desk) {
+    /// Notes what a task took in time and memory.
+    fn settle(&self, seq: u64, count: usize, reserved: u64, bytes: u64, watch: Option<Stopwatch>, desk: &Desk) {
+        let watch = watch.map(|watch| (watch, watch.elapsed()));
+        if let Some((_, took)) = watch {
+            self.pace.record(count, took);
+        }
+        desk.meter().record_load(count as u64, watch);
+        if let Some(budget) = &self.budget {
+            budget.settle(seq, reserved, bytes);
+        }
+    }
+
+    fn finish(&self, seq: u64, partial: J::Partial, watch: Option<Stopwatch>, desk: &Desk) {
         if self.breaker.is_broken() {
             return;
         }
-        let start = Instant::now();
+        let watch = watch.map(|watch| (watch, Instant::now()));
         let output = self.job.close(seq, partial);
-        desk.meter().record_close(start.elapsed());
+        if let Some((watch, start)) = watch {
+            desk.meter().record_close(watch, start.elapsed());
+        }
         self.slots.deliver(seq, output);
         // `cancel` raises the breaker before it clears the slots: either it finds this batch, or this sees the
         // breaker. Without a consumer the batch must not stay.
@@ -302,22 +326,26 @@ impl<J: Job> Run<J> {
     /// Loads one sample under a deadline. It gets a place only after it was loaded in time, so that a sample that
     /// is still being loaded long after its deadline has nothing to write to.
     fn perform_within(&self, timeout: Duration, task: Task, this: &Arc<dyn Drive>, desk: &Desk) -> Step {
+        self.rouse_if_worthwhile(&task);
         let Task { seq, rows, num_rows, reserved_bytes } = task;
-        self.rouse_if_worthwhile(seq, num_rows);
         if num_rows == 0 {
             let partial = self.job.open(seq);
-            self.finish(seq, partial, desk);
+            self.finish(seq, partial, None, desk);
             return Step::Worked;
         }
-        let start = Instant::now();
-        let ticket = Ticket { run: Arc::clone(this), seq, row: rows.start, reserved_bytes, deadline: start + timeout };
-        desk.begin(ticket);
+        let watch = desk.meter().start(None);
+        // Before the deadline runs: waiting for a hook is not the sample's fault.
+        self.job.begin_apart();
+        let deadline = after(timeout);
+        desk.begin(Ticket { run: Arc::clone(this), seq, row: rows.start, reserved_bytes, deadline });
         let loaded = self.job.load_apart(seq, rows.start, self.context(desk));
         // Whoever takes the ticket off the desk decides what becomes of the row: this worker, or the watch.
         let Some(ticket) = desk.end() else { return Step::Expired };
-        let took = start.elapsed();
-        self.pace.record(1, took);
-        desk.meter().record_load(1, took);
+        let watch = watch.map(|watch| (watch, watch.elapsed()));
+        if let Some((_, took)) = watch {
+            self.pace.record(1, took);
+        }
+        desk.meter().record_load(1, watch);
         self.place(&ticket, loaded, desk);
         Step::Worked
     }
@@ -334,7 +362,7 @@ impl<J: Job> Run<J> {
             budget.settle(seq, ticket.reserved_bytes, bytes);
         }
         if let Some(partial) = self.slots.leave(seq, partial, 1, self.job.num_rows(seq)) {
-            self.finish(seq, partial, desk);
+            self.finish(seq, partial, desk.meter().start(None), desk);
         }
     }
 
@@ -349,15 +377,14 @@ impl<J: Job> Run<J> {
         if !self.bell.anyone_asleep() {
             return;
         }
-        // A wake-up costs as much as a small batch. One is due when a good part of the window is free and worth it;
-        // if that never comes, the consumer finds nothing to take, and rings (or works) then.
-        let room = self.room(self.next_seq());
+        // A wake-up costs as much as a small batch. One is due when a good part of the window is free, or all that is
+        // left of the run, and worth it; if that never comes, the consumer finds nothing to take, and rings (or works)
+        // then.
+        let next = self.next_seq();
+        let room = self.room(next);
         let window = self.window.load(Ordering::Relaxed);
-        let worth = || {
-            let rows = self.job.num_rows(seq) as u64;
-            self.pace.cost_ns(room.saturating_mul(rows)).is_none_or(|cost| cost > 2 * WAKE_UP_NS)
-        };
-        if room > 0 && (self.budget.is_some() || room * 2 >= window) && worth() {
+        let much = self.budget.is_some() || room * 2 >= window || next + room >= self.end.load(Ordering::Relaxed);
+        if room > 0 && much && self.is_worth_a_wake_up(room.saturating_mul(self.job.num_rows(seq) as u64)) {
             self.bell.ring_one();
         }
     }
@@ -373,6 +400,15 @@ impl<J: Job> Run<J> {
     }
 }
 
+fn row_bits(max_rows: usize) -> u32 {
+    usize::BITS - max_rows.leading_zeros()
+}
+
+/// The most batches that a run can number, if they have so many rows at most.
+pub(crate) fn max_batches(max_rows: usize) -> u64 {
+    u64::MAX >> row_bits(max_rows)
+}
+
 /// About what it takes to wake a sleeping thread.
 const WAKE_UP_NS: u64 = 30_000;
 /// How often the consumer looks again before it lets others run, and how often it lets them run before it sleeps.
@@ -382,7 +418,7 @@ const YIELDS: usize = if cfg!(loom) { 0 } else { 2 };
 impl<J: Job> Drive for Run<J> {
     fn step(&self, this: &Arc<dyn Drive>, desk: &Desk) -> Step {
         // Without workers there is nobody to take over from a stuck sample, and no watch to notice one.
-        let timeout = self.settings.timeout.filter(|_| self.settings.num_workers > 0);
+        let timeout = self.settings.timeout.filter(|_| self.num_workers() > 0);
         match (self.claim(timeout.is_some()), timeout) {
             (Ok(task), Some(timeout)) => self.perform_within(timeout, task, this, desk),
             (Ok(task), None) => {
@@ -406,14 +442,14 @@ impl<J: Job> Drive for Run<J> {
 }
 
 impl<J: Job> Feed<J::Output> for Run<J> {
-    fn take(&self, this: &Arc<dyn Drive>, seq: u64, desk: &Desk) -> J::Output {
+    fn take(&self, this: &Arc<dyn Drive>, seq: u64, desk: &Desk) -> Option<J::Output> {
         debug_assert_eq!(self.due.load(Ordering::Relaxed), seq, "batches are taken in order");
         let output = match self.slots.take(seq, None) {
             Some(output) => output,
-            None => self.wait_for(this, seq, desk),
+            None => self.wait_for(this, seq, desk)?,
         };
         self.advance(seq);
-        output
+        Some(output)
     }
 
     fn limit(&self, end: u64) {
@@ -427,37 +463,42 @@ impl<J: Job> Feed<J::Output> for Run<J> {
 
 impl<J: Job> Run<J> {
     /// Waits for a batch: does a task itself where that is quicker than being woken, else looks a little longer, lets
-    /// others run, and sleeps.
-    fn wait_for(&self, this: &Arc<dyn Drive>, seq: u64, desk: &Desk) -> J::Output {
-        let start = Instant::now();
-        let alone = self.settings.num_workers == 0;
+    /// others run, and sleeps. `None` if the run is cancelled.
+    fn wait_for(&self, this: &Arc<dyn Drive>, seq: u64, desk: &Desk) -> Option<J::Output> {
+        let alone = self.num_workers() == 0;
         self.widen();
-        let output = loop {
+        loop {
             if alone || (self.settings.timeout.is_none() && self.pace.is_shorter_than_a_wake_up()) {
                 let step = self.step(this, desk);
-                if let Some(output) = self.slots.take(seq, None) {
-                    break output;
+                let output = self.slots.take(seq, None);
+                if output.is_some() {
+                    return output;
                 }
-                if step == Step::Worked {
+                if step == Step::Worked && !self.breaker.is_broken() {
                     continue;
                 }
             }
-            if let Some(output) = self.look_for(seq) {
-                break output;
+            let start = Instant::now();
+            let output = self.look_for(seq).or_else(|| self.sleep_until_woken(seq));
+            desk.meter().record_wait(start.elapsed());
+            if output.is_some() || self.breaker.is_broken() {
+                return output;
             }
-            if let Some(output) = self.slots.take(seq, Some(Waiter::current_thread())) {
-                break output;
-            }
+        }
+    }
+
+    fn sleep_until_woken(&self, seq: u64) -> Option<J::Output> {
+        let output = self.slots.take(seq, Some(Waiter::current_thread()));
+        // `cancel` raises the breaker and then wakes whoever waits in a slot: either this sees the breaker, or it is
+        // woken.
+        if output.is_none() && !self.breaker.is_broken() {
             // Nobody sleeps while there is something to claim: what this consumer waits for may be in it.
             if self.bell.anyone_asleep() && self.room(self.next_seq()) > 0 {
                 self.bell.ring_one();
             }
-            // A token left by an earlier wake-up makes this return at once, and the loop looks again.
-            sync::park();
-            // Only the consumer's own handle cancels a run, and this is the consumer.
-            assert!(!self.breaker.is_broken(), "a worker met a defect of the loader; its message is above");
-        };
-        desk.meter().record_wait(start.elapsed());
+            // A token left by an earlier wake-up makes this return at once, and the caller looks again.
+            park();
+        }
         output
     }
 

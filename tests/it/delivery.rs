@@ -491,7 +491,7 @@ fn a_byte_budget_without_known_sizes_is_exceeded_by_a_sample_a_worker_at_most() 
 }
 
 #[test]
-fn an_infinite_source_of_configurations_is_refused_politely() {
+fn options_that_make_no_sense_are_refused() {
     let builder = || Loader::builder(numbers(10));
     let refused = |result: Result<Loader<ndarray::Array1<u32>>>, what: &str| {
         let text = result.unwrap_err().to_string();
@@ -502,7 +502,155 @@ fn an_infinite_source_of_configurations_is_refused_politely() {
     refused(builder().window(Window::Batches(0)).build(), "window of 0");
     refused(builder().window(Window::Batches(1 << 20)).build(), "window of 1048576");
     refused(builder().timeout(Duration::ZERO).build(), "time-out of zero");
+    refused(builder().workers(usize::MAX).build(), "workers, expected at most 4096");
+    let ready = Loader::builder(from_fn(6, |index| index)).ready_batches().batch_size(3).build();
+    assert!(ready.unwrap_err().to_string().contains("batch size 3 for ready batches"));
     refused(builder().sampler(InOrder::new(11)).build(), "below 10");
     refused(builder().sampler(Shuffle::new(11, 0)).build(), "shuffle(len=11");
     assert!(World::new(1, 1).is_err());
+}
+
+#[test]
+fn the_last_epochs_there_are() {
+    within_a_minute("last epochs", || {
+        for workers in [0, 2] {
+            let loader = Loader::builder(numbers(20)).batch_size(5).shuffle(1).workers(workers).build().unwrap();
+            for range in [(u64::MAX - 1, u64::MAX), (u64::MAX, u64::MAX)] {
+                let epochs: Vec<u64> = loader.epochs(range.0..=range.1).map(|epoch| epoch.number()).collect();
+                assert_eq!(epochs, (range.0..=range.1).collect::<Vec<_>>());
+            }
+            let order = indices(&loader, u64::MAX);
+            assert_eq!(order, (0..4).map(|batch| loader.plan().indices(u64::MAX, batch)).collect::<Vec<_>>());
+            assert_eq!(loader.epochs(u64::MAX..).take(5).count(), 1);
+            assert_eq!(loader.epochs(5..5).count(), 0);
+        }
+    });
+}
+
+#[test]
+fn an_epoch_behind_a_barrier_ends_when_another_begins() {
+    struct Phases(AtomicU64);
+    impl Sequence for Phases {
+        type Sample = u64;
+        fn len(&self) -> usize {
+            40
+        }
+        fn get(&self, index: usize) -> Result<u64> {
+            busy(index, 1000);
+            Ok(self.0.load(Ordering::SeqCst))
+        }
+        fn barrier(&self) -> bool {
+            true
+        }
+        fn on_epoch_start(&self, epoch: u64) -> Result<()> {
+            self.0.store(epoch, Ordering::SeqCst);
+            Ok(())
+        }
+    }
+    within_a_minute("held behind a barrier", || {
+        for timeout in [None, Some(Duration::from_secs(50))] {
+            let builder = Loader::builder(Phases(AtomicU64::new(0))).batch_size(4).workers(2);
+            let builder = if let Some(timeout) = timeout { builder.timeout(timeout) } else { builder };
+            let loader = builder.build().unwrap();
+            let mut epochs = loader.epochs(0..2);
+            let mut first = epochs.next().unwrap();
+            assert!(first.next().unwrap().unwrap().iter().all(|&phase| phase == 0));
+            let second = epochs.next().unwrap();
+            let error = first.next().unwrap().unwrap_err();
+            assert_eq!((error.kind(), error.epoch()), (procession::ErrorKind::Interrupted, Some(0)));
+            assert!(first.next().is_none());
+            assert_eq!(second.map(|batch| batch.unwrap().sum()).sum::<u64>(), 40);
+        }
+    });
+}
+
+#[test]
+fn hooks_wait_their_turn_beside_a_busy_iteration() {
+    struct Hooked;
+    impl Sequence for Hooked {
+        type Sample = u8;
+        fn len(&self) -> usize {
+            64
+        }
+        fn get(&self, index: usize) -> Result<u8> {
+            busy(index, 2000);
+            Ok(index as u8)
+        }
+        fn barrier(&self) -> bool {
+            true
+        }
+    }
+    within_a_minute("hooks", || {
+        for timeout in [Duration::from_millis(1), Duration::from_secs(50)] {
+            let skip = procession::OnFailure::Skip(procession::FailureBudget::default());
+            let loader =
+                Loader::builder(Hooked).batch_size(4).workers(2).timeout(timeout).on_failure(skip).build().unwrap();
+            std::thread::scope(|scope| {
+                for start in [0, 100] {
+                    let loader = loader.clone();
+                    scope.spawn(move || {
+                        for epoch in loader.epochs(start..start + 50) {
+                            // Each start interrupts what the other thread iterates.
+                            epoch.for_each(drop);
+                        }
+                    });
+                }
+            });
+            assert!(loader.epoch(7).next().is_some());
+        }
+    });
+}
+
+#[test]
+fn a_batch_without_rows_does_not_depend_on_timing() {
+    let shapes = |workers| {
+        let source = from_fn(5, |index| {
+            busy(index, 100_000);
+            vec![0.0_f32; 3 + index / 4]
+        });
+        let world = World::new(3, 4).unwrap();
+        let loader = Loader::builder(source).batch_size(4).world(world).workers(workers).build().unwrap();
+        lists(&loader, 0).iter().map(|batch| batch.dim()).collect::<Vec<_>>()
+    };
+    assert_eq!(shapes(0), [(1, 3), (0, 0)]);
+    assert_eq!(shapes(2), shapes(0));
+}
+
+#[test]
+fn resuming_in_the_middle_of_an_iteration_goes_where_the_state_says() {
+    let loader = Loader::builder(numbers(20)).batch_size(5).shuffle(3).workers(1).build().unwrap();
+    let mut fifth = loader.epoch(5);
+    drop(fifth.next());
+    let state = fifth.state();
+    let expected = collect_indices(fifth);
+    let mut epochs = loader.epochs(0..10);
+    epochs.next().unwrap().for_each(drop);
+    let resumed = epochs.resume(&state).unwrap().next().unwrap();
+    assert_eq!((resumed.number(), collect_indices(resumed)), (5, expected));
+}
+
+#[test]
+fn the_number_of_workers_grows_while_that_pays() {
+    use procession::testing::Slow;
+    within_a_minute("tuning", || {
+        let source = Slow::sleeping((0..64_u64).collect::<Vec<_>>(), |_| Duration::from_millis(2));
+        let loader = Loader::builder(source).batch_size(8).shuffle(1).build().unwrap();
+        let before = loader.num_workers();
+        // However long it takes, the output is the plan's.
+        for epoch in loader.epochs(0..) {
+            let number = epoch.number();
+            let order = collect_indices(epoch);
+            assert_eq!(order, (0..8).map(|batch| loader.plan().indices(number, batch)).collect::<Vec<_>>());
+            if loader.num_workers() > before {
+                break;
+            }
+        }
+    });
+}
+
+#[test]
+fn a_number_of_workers_that_is_given_stays() {
+    let loader = Loader::builder(numbers(5)).workers(3).build().unwrap();
+    drop(lists(&loader, 0));
+    assert_eq!(loader.num_workers(), 3);
 }

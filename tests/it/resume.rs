@@ -134,7 +134,33 @@ fn a_state_of_another_loader_is_refused() {
     let dropping = Loader::builder(numbers(100)).batch_size(7).shuffle(11).tail(Tail::Drop).build().unwrap();
     refuse(&dropping, &["tail keep in the state but drop in the loader"]);
     let later = loader(100, 7, true, 2).epochs(1..2).resume(&saved).unwrap_err();
-    assert!(later.to_string().contains("epoch 0, expected one in 1..2"), "{later}");
+    assert!(later.to_string().contains("epoch 0, expected one in 1..=1"), "{later}");
+}
+
+#[test]
+fn a_state_that_nobody_saved_does_no_harm() {
+    let loader =
+        Loader::builder(numbers(20)).batch_size(5).world(World::new(1, 3).unwrap()).workers(0).build().unwrap();
+    let saved = loader.state(0);
+    let extremes = [0, 1, 4, 5, 19, 20, 21, 1 << 24, 1 << 63, u64::MAX - 1, u64::MAX];
+    for next_position in extremes {
+        for next_batch in extremes {
+            for batch_size in extremes {
+                for epoch in [0, 1, u64::MAX] {
+                    let state = State { next_position, next_batch, batch_size, epoch, ..saved.clone() };
+                    for rebatch in [false, true] {
+                        let epochs = loader.epochs(0..=1);
+                        let resumed = if rebatch { epochs.resume_rebatched(&state) } else { epochs.resume(&state) };
+                        if let Ok(mut resumed) = resumed {
+                            let first = resumed.next().unwrap();
+                            assert!(first.map(|batch| batch.unwrap().num_samples()).sum::<usize>() <= 7);
+                            assert_eq!(resumed.state().epoch, epoch + 1);
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// The global order that `ranks` ranks see together in `steps` steps, and the state after them.

@@ -263,21 +263,36 @@ impl Scenario {
                     }
                 }
             }
-            for &(visited, kind, position, index) in &failures {
-                failed += 1;
-                expected.skipped.push((position, index));
-                let kind = match self.on_failure {
-                    OnFailure::Stop => Some(kind),
-                    OnFailure::Skip(budget) => self.exceeds(budget, failed, visited).then_some(ErrorKind::Budget),
+            // Sample by sample: the budget is looked at after each failure, and when the rate begins to count.
+            for row in 1..=mine.len() as u64 {
+                let failure = failures.iter().find(|&&(at, ..)| at == visited + row);
+                let stop = match (failure, self.on_failure) {
+                    (Some(&(_, kind, position, index)), OnFailure::Stop) => Some((kind, position, index)),
+                    (Some(&(at, _, position, index)), OnFailure::Skip(budget)) => {
+                        failed += 1;
+                        if self.exceeds(budget, failed, at) {
+                            Some((ErrorKind::Budget, position, index))
+                        } else {
+                            expected.skipped.push((position, index));
+                            None
+                        }
+                    }
+                    (None, OnFailure::Skip(budget)) => {
+                        let begins = self.rate_begins(budget) == Some(visited + row);
+                        let exceeded = begins && self.exceeds(budget, failed, visited + row);
+                        expected
+                            .skipped
+                            .last()
+                            .filter(|_| exceeded)
+                            .map(|&(position, index)| (ErrorKind::Budget, position, index))
+                    }
+                    (None, OnFailure::Stop) => None,
                 };
-                if let Some(kind) = kind {
+                if let Some((kind, position, index)) = stop {
                     expected.items.push(Item::Error { kind, epoch, position, index });
                     stopped = true;
                     break;
                 }
-            }
-            if self.on_failure == OnFailure::Stop {
-                expected.skipped.clear();
             }
             visited += mine.len() as u64;
             if !stopped && (mine.is_empty() || !rows.is_empty()) {
@@ -286,6 +301,11 @@ impl Scenario {
         }
         expected.num_batches = (positions.len().div_ceil(self.batch_size) as u64).saturating_sub(from_batch);
         expected
+    }
+
+    /// From which sample on a rate counts.
+    fn rate_begins(&self, budget: FailureBudget) -> Option<u64> {
+        budget.to_string().split_once(" % after ").and_then(|(_, after)| after.parse().ok())
     }
 
     /// The budgets that `decode` makes, restated.
@@ -418,7 +438,8 @@ fn iterate<B: Send + 'static>(
         check_eq("items", &got.as_slice(), &wanted)?;
         if !left_early {
             let receipt = epoch.receipt();
-            let skipped: Vec<_> = receipt.skipped.iter().map(|skipped| (skipped.position, skipped.index)).collect();
+            let skipped: Vec<_> =
+                receipt.skipped.iter().map(|skipped| (skipped.position, skipped.index.unwrap_or(u64::MAX))).collect();
             check_eq("skipped", &skipped, &expected.skipped)?;
             check_eq("expected", &receipt.expected, &expected.expected)?;
             let delivered: usize =

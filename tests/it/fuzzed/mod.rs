@@ -12,6 +12,7 @@ use crate::scenario::Scenario;
 use crate::support::{quiet_panics, within_a_minute};
 
 /// Checks a property on every input that is kept for a target.
+#[allow(clippy::print_stdout, reason = "a test that fails shows what it printed: the name of the input")]
 fn replay(target: &str, check: impl Fn(&[u8])) {
     let kept = |folder: &str| {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(folder).join(target);
@@ -25,7 +26,6 @@ fn replay(target: &str, check: impl Fn(&[u8])) {
     assert!(corpus.len() >= 10, "a corpus of {} inputs for {target}", corpus.len());
     for file in corpus.into_iter().chain(kept("regressions")) {
         let bytes = fs::read(&file).expect("the file can be read");
-        // The name is shown if the check fails.
         println!("{}", file.display());
         within_a_minute(&file.display().to_string(), || check(&bytes));
     }

@@ -1,0 +1,122 @@
+//! Keeps a sequence's hook and the loading of its samples apart.
+
+use crate::sync::{Condvar, Mutex, lock, wait};
+
+/// A hook waits until nothing is being loaded; loading waits while a hook runs or waits to.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    loads: usize,
+    // Hooks that wait or run. They go first: under a steady stream of loads one would otherwise wait for ever.
+    hooks: usize,
+    // Invariant: while a hook runs, `loads` is 0.
+    hook_runs: bool,
+}
+
+impl Gate {
+    pub(crate) fn new() -> Self {
+        Self { state: Mutex::new(State::default()), changed: Condvar::new() }
+    }
+
+    /// Begins a load. Each is ended by one `leave`.
+    pub(crate) fn enter(&self) {
+        let mut state = lock(&self.state);
+        while state.hooks > 0 {
+            state = wait(&self.changed, state);
+        }
+        state.loads += 1;
+    }
+
+    /// Ends a load.
+    pub(crate) fn leave(&self) {
+        let mut state = lock(&self.state);
+        state.loads -= 1;
+        if state.loads == 0 && state.hooks > 0 {
+            drop(state);
+            self.changed.notify_all();
+        }
+    }
+
+    /// Begins a load that ends when the guard is dropped.
+    pub(crate) fn pass(&self) -> impl Drop + '_ {
+        struct Leave<'a>(&'a Gate);
+        impl Drop for Leave<'_> {
+            fn drop(&mut self) {
+                self.0.leave();
+            }
+        }
+        self.enter();
+        Leave(self)
+    }
+
+    /// Runs a hook with nothing else under way.
+    pub(crate) fn run_alone<T>(&self, hook: impl FnOnce() -> T) -> T {
+        /// Opens the gate again, also when the hook panics.
+        struct Reopen<'a>(&'a Gate);
+        impl Drop for Reopen<'_> {
+            fn drop(&mut self) {
+                let mut state = lock(&self.0.state);
+                state.hooks -= 1;
+                state.hook_runs = false;
+                drop(state);
+                self.0.changed.notify_all();
+            }
+        }
+        let mut state = lock(&self.state);
+        state.hooks += 1;
+        while state.loads > 0 || state.hook_runs {
+            state = wait(&self.changed, state);
+        }
+        state.hook_runs = true;
+        drop(state);
+        let _reopen = Reopen(self);
+        hook()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn hooks_and_loads_never_overlap() {
+        let (gate, loads, hooks) = (Gate::new(), AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for _ in 0..2000 {
+                        let _pass = gate.pass();
+                        loads.fetch_add(1, Ordering::SeqCst);
+                        assert_eq!(hooks.load(Ordering::SeqCst), 0);
+                        loads.fetch_sub(1, Ordering::SeqCst);
+                    }
+                });
+            }
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..500 {
+                        gate.run_alone(|| {
+                            assert_eq!(hooks.fetch_add(1, Ordering::SeqCst), 0);
+                            assert_eq!(loads.load(Ordering::SeqCst), 0);
+                            hooks.fetch_sub(1, Ordering::SeqCst);
+                        });
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn a_hook_that_panics_opens_the_gate() {
+        let gate = Gate::new();
+        let hook = std::panic::AssertUnwindSafe(|| gate.run_alone(|| std::panic::resume_unwind(Box::new(()))));
+        assert!(std::panic::catch_unwind(hook).is_err());
+        drop(gate.pass());
+    }
+}

@@ -1,0 +1,365 @@
+//! The command as a person or a script meets it: arguments in; lines, files and an exit code out.
+
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test does")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+
+use procession::{BlockShuffle, InOrder, Plan, Sampler, Shuffle, Tail, WindowShuffle, World};
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_procession"));
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// The arguments in a line of words.
+fn words(line: &str) -> Vec<&str> {
+    line.split_whitespace().collect()
+}
+
+/// The exit code, standard output and standard error of a run to the end.
+fn run(args: &[&str]) -> (i32, String, String) {
+    let output = command(args).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().expect("no signal ends it"), text(output.stdout), text(output.stderr))
+}
+
+/// Standard output of a run that ends well and says nothing on standard error.
+fn stdout(args: &[&str]) -> String {
+    let (code, stdout, stderr) = run(args);
+    assert_eq!((code, stderr.as_str()), (0, ""), "{args:?}");
+    stdout
+}
+
+fn json_lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+}
+
+fn numbers(line: &str) -> Vec<u64> {
+    line.split_whitespace().map(|number| number.parse().unwrap()).collect()
+}
+
+fn indices(line: &Value) -> Vec<u64> {
+    line["indices"].as_array().unwrap().iter().map(|index| index.as_u64().unwrap()).collect()
+}
+
+/// Bytes in IDX format.
+fn idx(shape: &[u32], data: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0, 0, 8, u8::try_from(shape.len()).unwrap()];
+    shape.iter().for_each(|extent| bytes.extend(extent.to_be_bytes()));
+    bytes.extend(data);
+    bytes
+}
+
+/// A data set that is quick to learn: 300 images of 6 x 6 to train with and 50 to test with, with a bright pixel where
+/// their class is.
+fn small_data() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, len) in [("train", 300_u32), ("t10k", 50)] {
+        let label = |index: u32| (index * 7 + index / 10) % 10;
+        let pixels = (0..len).flat_map(|index| {
+            (0..36).map(move |pixel| if pixel == label(index) { 250 } else { ((index + pixel) * 31 % 60) as u8 })
+        });
+        let images = idx(&[len, 6, 6], &pixels.collect::<Vec<_>>());
+        let labels = idx(&[len], &(0..len).map(|index| label(index) as u8).collect::<Vec<_>>());
+        fs::write(dir.path().join(format!("{name}-images-idx3-ubyte")), images).unwrap();
+        fs::write(dir.path().join(format!("{name}-labels-idx1-ubyte")), labels).unwrap();
+    }
+    dir
+}
+
+/// `train` on small data, with more arguments.
+fn train<'a>(data: &'a TempDir, more: &'a str) -> Vec<&'a str> {
+    let mut args = words("train --hidden 12 --batch-size 32 --data");
+    args.push(data.path().to_str().unwrap());
+    args.extend(words(more));
+    args
+}
+
+#[test]
+fn order_prints_what_the_plan_gives() {
+    let plan = |sampler: Box<dyn Sampler>, batch_size| Plan::new(sampler, batch_size).unwrap();
+    let shuffle = |len, seed| Box::new(Shuffle::new(len, seed)) as Box<dyn Sampler>;
+    let cases = [
+        ("--len 100", plan(shuffle(100, 0), 32), 0, 0..4),
+        ("--len 100 --seed 7 --epoch 3 --batch-size 9", plan(shuffle(100, 7), 9), 3, 0..12),
+        ("--len 10 --sampler in-order --batch-size 4", plan(Box::new(InOrder::new(10)), 4), 0, 0..3),
+        ("--len 10 --batch-size 4 --tail drop", plan(shuffle(10, 0), 4).tail(Tail::Drop), 0, 0..2),
+        ("--len 10 --batch-size 4 --tail pad", plan(shuffle(10, 0), 4).tail(Tail::Pad), 0, 0..3),
+        ("--len 99 --sampler block:10:2 --seed 1", plan(Box::new(BlockShuffle::new(99, 10, 2, 1)), 32), 0, 0..4),
+        ("--len 99 --sampler block:10", plan(Box::new(BlockShuffle::new(99, 10, 1, 0)), 32), 0, 0..4),
+        ("--len 99 --sampler window:8", plan(Box::new(WindowShuffle::new(99, 8, 0)), 32), 0, 0..4),
+        ("--len 1000 --skip 5 --take 2", plan(shuffle(1000, 0), 32), 0, 5..7),
+        ("--len 1000 --skip 30 --take 9", plan(shuffle(1000, 0), 32), 0, 30..32),
+        ("--len 1000 --skip 32", plan(shuffle(1000, 0), 32), 0, 0..0),
+        ("--len 0", plan(shuffle(0, 0), 32), 0, 0..0),
+        (
+            "--len 50 --batch-size 8 --rank 1 --world-size 3 --tail pad",
+            plan(shuffle(50, 0), 8).tail(Tail::Pad).world(World::new(1, 3).unwrap()),
+            0,
+            0..7,
+        ),
+    ];
+    for (options, plan, epoch, batches) in cases {
+        let line = format!("order {options}");
+        let expected: Vec<Vec<u64>> = batches.clone().map(|number| plan.indices(epoch, number)).collect();
+        let printed: Vec<Vec<u64>> = stdout(&words(&line)).lines().map(numbers).collect();
+        assert_eq!(printed, expected, "{line}");
+
+        let lines = json_lines(&stdout(&words(&format!("{line} --json"))));
+        assert_eq!(lines.iter().map(indices).collect::<Vec<_>>(), expected, "{line}");
+        for (number, line) in batches.zip(&lines) {
+            assert_eq!((&line["epoch"], &line["number"]), (&epoch.into(), &number.into()), "{options}");
+            let padded = Some(plan.batch(epoch, number).num_padded).filter(|&padded| padded > 0);
+            assert_eq!(line.get("padded").and_then(Value::as_u64), padded, "{options}");
+        }
+    }
+}
+
+#[test]
+fn order_is_instant_at_any_length() {
+    let first = stdout(&words("order --len 1000000000000 --take 1"));
+    assert_eq!(numbers(&first), Plan::new(Shuffle::new(1_000_000_000_000, 0), 32).unwrap().indices(0, 0));
+    let last = stdout(&words("order --len 9223372036854775808 --sampler in-order --skip 288230376151711743"));
+    assert_eq!(numbers(&last), (9_223_372_036_854_775_776..9_223_372_036_854_775_808).collect::<Vec<_>>());
+}
+
+#[test]
+fn ranks_share_each_batch() {
+    let common = "order --len 53 --seed 3 --batch-size 10";
+    let whole: Vec<_> = stdout(&words(common)).lines().map(numbers).collect();
+    let part = |rank| stdout(&words(&format!("{common} --rank {rank} --world-size 3")));
+    let parts: Vec<Vec<_>> = (0..3).map(|rank| part(rank).lines().map(numbers).collect()).collect();
+    for (number, batch) in whole.iter().enumerate() {
+        let mut union: Vec<u64> = parts.iter().flat_map(|part| part[number].clone()).collect();
+        let mut batch = batch.clone();
+        union.sort_unstable();
+        batch.sort_unstable();
+        assert_eq!(union, batch, "batch {number}");
+    }
+}
+
+#[test]
+fn training_on_the_sample_learns_and_tells() {
+    let lines = json_lines(&stdout(&words("train --epochs 1 --hidden 64 --dropout 0 --json")));
+    let [epoch, last] = &lines[..] else { panic!("a line for the epoch and one for all: {lines:?}") };
+    assert_eq!((&epoch["epoch"], &epoch["samples"]), (&0.into(), &6000.into()));
+    assert_eq!((&last["epochs"], &last["samples"], &last["interrupted"]), (&1.into(), &6000.into(), &false.into()));
+    let number = |key: &str| last[key].as_f64().unwrap_or_else(|| panic!("{key} is a number in {last}"));
+    assert!(number("train_loss") < 1.5, "{last}");
+    for key in ["test_accuracy", "test_accuracy_ema"] {
+        assert!((0.7..=1.0).contains(&number(key)), "{key} in {last}");
+    }
+    assert!((0.0..=1.0).contains(&number("data_wait_fraction")), "{last}");
+    let seconds = number("seconds");
+    assert!(seconds > 0.0 && (number("samples_per_second") * seconds - 6000.0).abs() < 1.0, "{last}");
+}
+
+#[test]
+fn workers_and_window_do_not_change_the_training() {
+    let data = small_data();
+    let figures = |options: &str| {
+        let lines = json_lines(&stdout(&train(&data, &format!("--epochs 2 --json {options}"))));
+        let keys = ["train_loss", "train_accuracy", "test_loss", "test_accuracy", "test_loss_ema", "test_accuracy_ema"];
+        let of = |line: &Value| keys.map(|key| line.get(key).and_then(Value::as_f64));
+        lines.iter().map(of).collect::<Vec<_>>()
+    };
+    let expected = figures("--workers 0");
+    assert_eq!(expected.len(), 3);
+    for options in ["--workers 1", "--workers 2", "--workers 2 --window 1", "--workers 5 --window 3"] {
+        assert_eq!(figures(options), expected, "{options}");
+    }
+    assert_ne!(figures("--workers 0 --seed 1"), expected);
+}
+
+#[test]
+fn people_get_a_table_and_files() {
+    let data = small_data();
+    let out = tempfile::tempdir().unwrap();
+    let out = out.path().join("a/b");
+    let text = stdout(&train(&data, &format!("--epochs 3 --out {}", out.display())));
+    for part in ["300 images to train with, 50 to test with", "36 > 12 > 10", " 3/3 ", "with averaged weights  "] {
+        assert!(text.contains(part), "{part:?} in {text}");
+    }
+    let mut files: Vec<_> = fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    files.sort();
+    assert_eq!(files, ["history.csv", "history.svg"], "and no temporary files");
+    let csv = fs::read_to_string(out.join("history.csv")).unwrap();
+    assert!(csv.starts_with("epoch,step,train_loss,"), "{csv}");
+    assert_eq!(csv.lines().count(), 4);
+    assert!(csv.lines().nth(3).unwrap().starts_with("2,30,"), "{csv}");
+    let svg = fs::read_to_string(out.join("history.svg")).unwrap();
+    for part in ["<svg", "epochs", "loss", "accuracy", "raw weights", "averaged weights", "</svg>"] {
+        assert!(svg.contains(part), "{part:?} in {svg}");
+    }
+}
+
+#[test]
+fn mistakes_are_named_in_one_line() {
+    let data = small_data();
+    let cases = [
+        ("train --epochs 0", 1, "0 epochs, expected at least 1"),
+        ("train --batch-size 0", 1, "batch size 0"),
+        ("train --batch-size 99999999999", 1, "batch size 99999999999"),
+        ("train --dropout 1.5", 1, "dropout rate 1.5, expected 0 <= rate < 1"),
+        ("train --dropout nan", 1, "dropout rate NaN"),
+        ("train --ema 1.0", 1, "decay 1, expected 0 <= decay < 1"),
+        ("train --ema -0.5", 1, "decay -0.5"),
+        ("train --learning-rate nan", 1, "learning rate NaN, expected a number above 0"),
+        ("train --learning-rate inf", 1, "learning rate inf"),
+        ("train --learning-rate 0", 1, "learning rate 0"),
+        ("train --hidden 0", 1, "layer hidden1: 0 outputs, expected at least 1"),
+        ("train --hidden 4,,4", 2, "'--hidden <WIDTHS>'"),
+        ("train --hidden 99999999999,99999999999", 1, "parameters, expected at most 100,000,000"),
+        ("train --workers 1000000", 1, "1000000 workers, expected at most 1024"),
+        ("train --workers -1", 2, "unexpected argument '-1'"),
+        ("train --window 0", 1, "a window of 0 batches, expected at least 1"),
+        ("train --data /no/such/directory", 1, "/no/such/directory"),
+        ("train --data /", 1, "train-images-idx3-ubyte"),
+        ("train --learning-rate 1e30 --hidden 4", 1, "epoch 0: the loss is"),
+        ("order", 2, "--len <N>"),
+        ("order --len x", 2, "invalid value 'x' for '--len <N>'"),
+        ("order --len 18446744073709551615", 1, "18446744073709551615 samples, expected at most 9223372036854775808"),
+        ("order --len 10 --batch-size 0", 1, "batch size 0"),
+        ("order --len 10 --rank 1", 2, "--world-size"),
+        ("order --len 10 --world-size 2", 2, "--rank"),
+        ("order --len 10 --rank 2 --world-size 2", 1, "rank 2, expected one below the world size 2"),
+        ("order --len 10 --rank 0 --world-size 0", 1, "world size 0"),
+        ("order --len 10 --tail cut", 2, "[possible values: keep, drop, pad]"),
+        ("order --len 10 --sampler blocks", 2, "expected in-order, shuffle, block:SIZE[:SPAN] or window:SIZE"),
+        ("order --len 10 --sampler window:0", 2, "a size of \"0\", expected a number from 1"),
+        ("bench --repeats 0", 1, "0 repeats, expected at least 1"),
+        ("bench --batch-size 0", 1, "batch size 0"),
+        ("bench --workers 2000", 1, "2000 workers"),
+        ("sort", 2, "unrecognized subcommand 'sort'"),
+    ];
+    for (line, code, what) in cases {
+        for json in ["", " --json"] {
+            let (actual, _, stderr) = run(&words(&format!("{line}{json}")));
+            assert_eq!(actual, code, "{line}: {stderr}");
+            assert!(stderr.starts_with("error: ") && stderr.contains(what), "{line}: {stderr}");
+            assert_eq!(stderr.lines().count(), 1, "{line}: {stderr}");
+        }
+    }
+    let file = data.path().join("train-images-idx3-ubyte");
+    let (code, stdout, stderr) = run(&train(&data, &format!("--out {}", file.join("out").display())));
+    assert_eq!((code, stdout.as_str()), (1, ""), "nothing is trained if nothing can be saved");
+    assert!(stderr.contains("train-images-idx3-ubyte/out"), "{stderr}");
+}
+
+#[test]
+fn files_that_are_not_whole_are_named() {
+    let part = fs::read(small_data().path().join("train-images-idx3-ubyte")).unwrap()[..1000].to_vec();
+    // The bytes in place of the file; none for a file that is not there.
+    let cases = [
+        ("train-images-idx3-ubyte", Some(part)),
+        ("train-labels-idx1-ubyte", Some(Vec::new())),
+        ("t10k-labels-idx1-ubyte", Some(idx(&[50], &[10; 50]))),
+        ("t10k-images-idx3-ubyte", None),
+    ];
+    for (name, bytes) in cases {
+        let data = small_data();
+        let path = data.path().join(name);
+        match bytes {
+            Some(bytes) => fs::write(path, bytes).unwrap(),
+            None => fs::remove_file(path).unwrap(),
+        }
+        let (code, stdout, stderr) = run(&train(&data, ""));
+        assert_eq!((code, stdout.as_str(), stderr.lines().count()), (1, "", 1), "{name}: {stderr}");
+        assert!(stderr.starts_with("error: ") && stderr.contains(name), "{name}: {stderr}");
+    }
+}
+
+#[test]
+fn an_empty_data_set_is_refused() {
+    let data = small_data();
+    fs::write(data.path().join("train-images-idx3-ubyte"), idx(&[0, 6, 6], &[])).unwrap();
+    fs::write(data.path().join("train-labels-idx1-ubyte"), idx(&[0], &[])).unwrap();
+    let (code, _, stderr) = run(&train(&data, ""));
+    assert_eq!((code, stderr.lines().count()), (1, 1), "{stderr}");
+    assert!(stderr.starts_with("error: "), "{stderr}");
+}
+
+#[test]
+fn bench_compares() {
+    let lines = json_lines(&stdout(&words("bench --json --repeats 1 --workers 0,1")));
+    let found: Vec<_> = lines.iter().map(|line| (line["work"].as_str().unwrap(), line["workers"].as_u64())).collect();
+    let expected = ["convert", "augment"].map(|work| [None, Some(0), Some(1)].map(|workers| (work, workers)));
+    assert_eq!(found, expected.concat());
+    for line in lines {
+        assert!(line["samples_per_second"].as_f64().unwrap() > 0.0 && line["ratio"].as_f64().unwrap() > 0.0, "{line}");
+    }
+}
+
+#[test]
+fn help_and_version_are_no_errors() {
+    assert!(stdout(&["--help"]).contains("Exit codes"));
+    assert!(stdout(&["--version"]).starts_with("procession "));
+    assert!(stdout(&["order", "--help"]).contains("block:SIZE[:SPAN]"));
+    assert_eq!(run(&[]).0, 2);
+}
+
+/// The first line that a command prints. It runs on.
+fn first_line(child: &mut Child) -> (String, BufReader<std::process::ChildStdout>) {
+    let mut reader = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    (line, reader)
+}
+
+#[test]
+fn a_closed_output_ends_quietly() {
+    let data = small_data();
+    for args in [words("order --len 1000000000000"), train(&data, "--epochs 1000000 --json")] {
+        let mut child = command(&args).spawn().unwrap();
+        let (line, reader) = first_line(&mut child);
+        assert!(line.ends_with('\n'), "{line}");
+        drop(reader);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &[][..]), "{args:?}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_stops_after_the_batch() {
+    let data = small_data();
+    let out = tempfile::tempdir().unwrap();
+    let more = format!("--epochs 1000000 --json --out {}", out.path().display());
+    let mut child = command(&train(&data, &more)).spawn().unwrap();
+    // The handler is there before the first line is.
+    let (_, mut reader) = first_line(&mut child);
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    let mut rest = String::new();
+    reader.read_to_string(&mut rest).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    assert!(stderr.starts_with("interrupted ") && stderr.lines().count() == 1, "{stderr}");
+    let last = json_lines(&rest).pop().unwrap();
+    assert_eq!(last["interrupted"], true, "{last}");
+    let epochs = last["epochs"].as_u64().unwrap();
+    assert!(epochs >= 1 && last["samples"].as_u64().unwrap() >= 300 * epochs, "{last}");
+    let csv = fs::read_to_string(out.path().join("history.csv")).unwrap();
+    let completed = csv.lines().skip(1).filter(|line| !line.ends_with(',')).count() as u64;
+    assert_eq!(completed, epochs, "{csv}");
+    assert!(out.path().join("history.svg").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_stops_an_endless_order() {
+    let mut child = command(&words("order --len 1000000000000")).spawn().unwrap();
+    let (_, mut reader) = first_line(&mut child);
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    std::io::copy(&mut reader, &mut std::io::sink()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert_eq!(String::from_utf8(output.stderr).unwrap().lines().count(), 1);
+}

@@ -1,0 +1,122 @@
+//! What is allocated, counted: nothing per sample in the steady state, and nothing that stays after early drops.
+//!
+//! One test in a process of its own, as the count is of the whole process.
+#![allow(unsafe_code, reason = "a global allocator that counts")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ndarray::{Array1, Array2};
+use procession::source::Idx;
+use procession::{Loader, SequenceExt, Window, from_fill};
+
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+static LIVE_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: everything is passed on to the system's allocator; the counts do not touch memory.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        LIVE_BYTES.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promise about the layout is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE_BYTES.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the pointer came from `alloc` above, with this layout.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// The allocations that each batch of the later epochs costs.
+fn per_batch<B: Send + 'static>(loader: &Loader<B>) -> f64 {
+    let epochs = 8;
+    let mut batches = 0;
+    let mut before = 0;
+    for epoch in loader.epochs(0..epochs) {
+        // The first epochs fill the pool of spare memory.
+        if epoch.number() == 4 {
+            (batches, before) = (0, ALLOCATIONS.load(Ordering::Relaxed));
+        }
+        for batch in epoch {
+            drop(batch.expect("no sample fails"));
+            batches += 1;
+        }
+    }
+    (ALLOCATIONS.load(Ordering::Relaxed) - before) as f64 / f64::from(batches)
+}
+
+#[test]
+fn memory() {
+    // A few for each batch, whatever its number of samples: 256 here.
+    let rows = 20_000;
+    let labels: Array1<u32> = (0..rows as u32).collect();
+    let mut idx = vec![0, 0, 8, 3];
+    for extent in [rows as u32, 4, 4] {
+        idx.extend(extent.to_be_bytes());
+    }
+    idx.resize(16 + rows * 16, 7);
+    let images = Idx::from_bytes(idx, "rows").and_then(|idx| idx.images()).expect("the header fits");
+    let images = images.flatten().unit();
+    let floats = Array2::<f32>::zeros((rows, 8));
+    let filled = from_fill(rows, 5, |index, row: &mut [f64]| {
+        row.fill(index as f64);
+        Ok(())
+    });
+    for workers in [0, 1, 3] {
+        macro_rules! check {
+            ($what:literal, $source:expr) => {
+                let loader = Loader::builder($source).shuffle(1).batch_size(256).workers(workers).build();
+                let cost = per_batch(&loader.expect("the options are sound"));
+                assert!(cost < 4.0, "{}: {cost} allocations a batch of 256 with {workers} workers", $what);
+            };
+        }
+        check!("numbers", labels.clone());
+        check!("rows of an array", floats.clone());
+        check!("rows of a file, as f32, with labels", images.clone().zip(labels.clone()).expect("equal lengths"));
+        check!("a function that fills rows", filled.clone());
+        check!("arrays by value", (0..rows as u32).map(|number| [number; 4]).collect::<Vec<_>>());
+    }
+
+    // A thousand early drops leave nothing behind.
+    let loader = Loader::builder(floats.clone()).shuffle(1).batch_size(64).workers(3).window(Window::Batches(8));
+    let loader = loader.build().expect("the options are sound");
+    let leave_early = |rounds: u64| {
+        for round in 0..rounds {
+            let mut epoch = loader.epoch(round);
+            (0..round % 3).for_each(|_| drop(epoch.next()));
+        }
+        // Workers may still hold what they were at; a whole epoch waits for them.
+        loader.epoch(0).for_each(drop);
+    };
+    leave_early(300);
+    let before = LIVE_BYTES.load(Ordering::Relaxed);
+    leave_early(1000);
+    let after = LIVE_BYTES.load(Ordering::Relaxed);
+    // The window's batches of 64 rows of 32 bytes with their indices, and some bookkeeping.
+    let slack = 16 * 64 * 40 + 20_000;
+    assert!(after <= before + slack, "{before} bytes before a thousand early drops, {after} after");
+
+    // A batch that is held keeps its own memory alive when the loader is gone, and not that of others.
+    let before = LIVE_BYTES.load(Ordering::Relaxed);
+    let loader = Loader::builder(floats.clone()).batch_size(1000).workers(2).build().expect("the options are sound");
+    let held = loader.epoch(0).collect::<Vec<_>>().swap_remove(3).expect("no sample fails");
+    drop(loader);
+    let kept = LIVE_BYTES.load(Ordering::Relaxed) - before;
+    assert!(kept < 3 * 1000 * 40, "{kept} bytes are kept by one batch");
+    drop(held);
+
+    // The length of a plan costs nothing.
+    let before = LIVE_BYTES.load(Ordering::Relaxed);
+    let long = procession::from_fn(1_000_000_000_000, |index| index as u64);
+    let loader = Loader::builder(long).shuffle(1).workers(1).build().expect("the options are sound");
+    assert!(loader.epoch(0).next().is_some());
+    let taken = LIVE_BYTES.load(Ordering::Relaxed) - before;
+    assert!(taken < 200_000, "{taken} bytes for a plan of 10^12");
+}
