@@ -117,7 +117,11 @@ fn find(dir: &Path, [stem, suffix]: [&str; 2]) -> Result<Idx> {
     match paths.find(|path: &PathBuf| path.exists()) {
         Some(path) => Idx::open(path),
         None => {
-            let what = if dir.is_dir() { "the directory holds none of" } else { "not a directory, expected one that holds one of" };
+            let what = if dir.is_dir() {
+                "the directory holds none of"
+            } else {
+                "not a directory, expected one that holds one of"
+            };
             Err(Error::new(ErrorKind::Io, format!("{what} {}", names.join(", "))).with_file(dir))
         }
     }
@@ -177,7 +181,9 @@ mod tests {
                         t10k-labels.idx1-ubyte.gz";
         assert_eq!((error.message(), error.file(), error.kind()), (expected, Some(dir.path()), ErrorKind::Io));
         let error = Mnist::open(dir.path().join("nowhere")).unwrap_err();
-        assert!(error.message().starts_with("not a directory, expected one that holds one of train-images-idx3-ubyte, "));
+        assert!(
+            error.message().starts_with("not a directory, expected one that holds one of train-images-idx3-ubyte, ")
+        );
     }
 
     #[test]

@@ -151,7 +151,8 @@ impl<J: Job> Run<J> {
     pub(crate) fn new(job: J, end: u64, max_rows: usize, settings: Settings, pace: Arc<Pace>, bell: Arc<Bell>) -> Self {
         Self {
             job,
-            slots: Slots::new(settings.max_window.next_power_of_two()),
+            // No more slots than batches: short runs are made often.
+            slots: Slots::new(slots_for(settings.max_window, end)),
             row_bits: row_bits(max_rows),
             cursor: CachePadded::new(AtomicU64::new(0)),
             due: CachePadded::new(AtomicU64::new(0)),
@@ -178,7 +179,7 @@ impl<J: Job> Run<J> {
     fn room(&self, seq: u64) -> u64 {
         // Acquire pairs with the store in `advance`: a batch that is seen as taken has left its slot.
         let due = self.due.load(Ordering::SeqCst);
-        let end = self.end.load(Ordering::Acquire).min(due + self.window.load(Ordering::Relaxed));
+        let end = self.end.load(Ordering::Acquire).min(due.saturating_add(self.window.load(Ordering::Relaxed)));
         end.saturating_sub(seq)
     }
 
@@ -397,6 +398,11 @@ impl<J: Job> Run<J> {
             self.window.store((window * 2).min(most), Ordering::Relaxed);
         }
     }
+}
+
+/// The number of slots for a window, in a run of so many batches.
+fn slots_for(max_window: usize, end: u64) -> usize {
+    max_window.min(usize::try_from(end).unwrap_or(usize::MAX)).max(1).next_power_of_two()
 }
 
 fn row_bits(max_rows: usize) -> u32 {
