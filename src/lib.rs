@@ -52,6 +52,8 @@ mod failure;
 mod gate;
 mod job;
 mod loader;
+#[cfg(all(test, loom))]
+mod models;
 mod partial;
 mod plan;
 mod reassembly;

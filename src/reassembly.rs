@@ -3,11 +3,9 @@
 //! Batch `seq` has slot `seq % capacity`. The claim keeps to `seq < due + window` with `window <= capacity`, so a slot
 //! is entered for a new batch only after the consumer has taken the one before it.
 
-use std::sync::Arc;
-
 use crossbeam_utils::CachePadded;
 
-use crate::sync::{Mutex, Waiter, lock};
+use crate::sync::{Arc, Mutex, Waiter, lock};
 
 #[derive(Debug)]
 struct Slot<P, O> {
@@ -62,7 +60,11 @@ impl<P, O> Slots<P, O> {
         // It is gone if the run was cancelled since this worker looked; nobody wants it then.
         let partial = slot.partial.take()?;
         drop(slot);
-        Some(Arc::into_inner(partial).expect("every worker dropped its part before it was counted"))
+        // Whoever held a part of the batch dropped it before it counted its rows.
+        match Arc::try_unwrap(partial) {
+            Ok(partial) => Some(partial),
+            Err(_) => panic!("every worker drops its part before it is counted"),
+        }
     }
 
     /// Puts a finished batch in its slot and wakes whoever waits for it.

@@ -4,9 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
+
+use crate::sync::Instant;
 
 /// One thread's account. Only that thread writes to it, so plain loads and stores add up; all are relaxed, as each
 /// number is read by itself.

@@ -4,11 +4,13 @@
 //! invisible to the model.
 
 #[cfg(loom)]
+pub(crate) use self::{clock::Instant, parking::park};
+#[cfg(loom)]
 pub(crate) use loom::{
     hint,
     sync::{
-        Condvar, Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        Arc, Condvar, Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence},
     },
     thread,
 };
@@ -16,15 +18,21 @@ pub(crate) use loom::{
 pub(crate) use std::{
     hint,
     sync::{
-        Condvar, Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        Arc, Condvar, Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence},
     },
-    thread,
+    thread::{self, park},
+    time::Instant,
 };
 
 use std::sync::PoisonError;
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+#[cfg(loom)]
+use self::parking::{Thread, current};
+#[cfg(not(loom))]
+use std::thread::{Thread, current};
 
 /// Locks. No user code runs while one of the engine's locks is held, so a poisoned lock guards whole data.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -51,14 +59,14 @@ pub(crate) fn after(duration: Duration) -> Instant {
 /// Whom to wake when a batch is ready: the thread of a `for` loop or the task of a stream.
 #[derive(Debug)]
 pub(crate) enum Waiter {
-    Thread(thread::Thread),
+    Thread(Thread),
     #[allow(dead_code, reason = "the consumer of a stream; the loop is the only consumer so far")]
     Task(Waker),
 }
 
 impl Waiter {
     pub(crate) fn current_thread() -> Self {
-        Self::Thread(thread::current())
+        Self::Thread(current())
     }
 
     pub(crate) fn wake(self) {
@@ -101,6 +109,87 @@ impl Breaker {
         let mut guard = lock(&self.pausing);
         while !self.is_broken() && Instant::now() < end {
             guard = wait_until(&self.raised, guard, end);
+        }
+    }
+}
+
+/// How the consumer sleeps under the model checker, whose own `park` forgets an earlier `unpark` when the thread has had
+/// to wait for a lock in between.
+#[cfg(loom)]
+mod parking {
+    use std::sync::Arc;
+
+    use super::{Condvar, Mutex, lock, wait};
+
+    loom::thread_local! {
+        static CURRENT: Thread = Thread::default();
+    }
+
+    #[derive(Debug, Clone, Default)]
+    pub(crate) struct Thread(Arc<(Mutex<bool>, Condvar)>);
+
+    pub(crate) fn current() -> Thread {
+        CURRENT.with(Clone::clone)
+    }
+
+    pub(crate) fn park() {
+        let Thread(token) = current();
+        let mut unparked = lock(&token.0);
+        while !*unparked {
+            unparked = wait(&token.1, unparked);
+        }
+        *unparked = false;
+    }
+
+    impl Thread {
+        pub(crate) fn unpark(&self) {
+            *lock(&self.0.0) = true;
+            self.0.1.notify_one();
+        }
+    }
+}
+
+/// A clock for the model checker, which repeats a schedule and must then see the same time: it stands still, and
+/// whatever is timed has taken as long as the model says.
+#[cfg(loom)]
+pub(crate) mod clock {
+    use std::cell::Cell;
+    use std::ops::Add;
+    use std::time::Duration;
+
+    thread_local! {
+        // The threads of a model all run on the thread of its test.
+        static TOOK: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    }
+
+    /// Sets how long everything takes.
+    #[cfg(test)]
+    pub(crate) fn everything_takes(took: Duration) {
+        TOOK.set(took);
+    }
+
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+    pub(crate) struct Instant(Duration);
+
+    impl Instant {
+        pub(crate) fn now() -> Self {
+            Self(Duration::ZERO)
+        }
+
+        pub(crate) fn elapsed(&self) -> Duration {
+            TOOK.get()
+        }
+
+        pub(crate) fn saturating_duration_since(&self, earlier: Self) -> Duration {
+            self.0.saturating_sub(earlier.0)
+        }
+    }
+
+    impl Add<Duration> for Instant {
+        type Output = Self;
+
+        fn add(self, duration: Duration) -> Self {
+            Self(self.0 + duration)
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Where workers sleep when there is nothing to claim.
 
-use crate::sync::{AtomicUsize, Condvar, Mutex, Ordering, lock, wait};
+use crate::sync::{AtomicUsize, Condvar, Mutex, Ordering, fence, lock, wait};
 
 #[derive(Debug, Default)]
 struct Dormitory {
@@ -24,16 +24,25 @@ impl Bell {
         Self { asleep: AtomicUsize::new(0), dormitory: Mutex::new(Dormitory::default()), rings: Condvar::new() }
     }
 
-    /// Whether somebody sleeps for whom nobody has rung yet.
+    /// Whether somebody sleeps for whom nobody has rung yet. For one who has made work and may be the only one to say
+    /// so.
     #[inline]
     pub(crate) fn anyone_asleep(&self) -> bool {
-        // SeqCst pairs with the store in `update`: of one who makes work and then looks here, and one who announces
-        // its sleep and then looks for work, at least one sees the other.
-        self.asleep.load(Ordering::SeqCst) > 0
+        // SeqCst pairs with the fence in `sleep_unless`: of one who makes work and then looks here, and one who
+        // announces its sleep and then looks for work, at least one sees the other.
+        fence(Ordering::SeqCst);
+        self.seems_anyone_asleep()
+    }
+
+    /// The same, but it may miss somebody who goes to sleep at this moment. For one who would only like company.
+    #[inline]
+    pub(crate) fn seems_anyone_asleep(&self) -> bool {
+        // Relaxed: what must be ordered with it is ordered by the fences.
+        self.asleep.load(Ordering::Relaxed) > 0
     }
 
     fn update(&self, dormitory: &Dormitory) {
-        self.asleep.store(dormitory.sleepers - dormitory.rung, Ordering::SeqCst);
+        self.asleep.store(dormitory.sleepers - dormitory.rung, Ordering::Relaxed);
     }
 
     /// Rouses one sleeper, if there is one.
@@ -61,6 +70,8 @@ impl Bell {
             dormitory.sleepers += 1;
             self.update(&dormitory);
         }
+        // SeqCst pairs with the fence in `anyone_asleep`.
+        fence(Ordering::SeqCst);
         let awake = found_work();
         let mut dormitory = lock(&self.dormitory);
         if !awake {

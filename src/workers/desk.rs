@@ -2,11 +2,10 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::run::Drive;
 use crate::report::Meter;
-use crate::sync::{Mutex, lock};
+use crate::sync::{Instant, Mutex, lock};
 
 /// A sample that is being loaded under a deadline.
 pub(crate) struct Ticket {

@@ -3,15 +3,15 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle, ThreadId};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::bell::Bell;
 use super::desk::{Desk, Ticket};
 use super::run::{Drive, Step};
 use crate::error::{Error, ErrorKind, Result};
 use crate::report::Meters;
-use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering, after, lock, wait, wait_until};
+use crate::sync::thread::{self, JoinHandle, ThreadId};
+use crate::sync::{AtomicBool, AtomicU64, Condvar, Instant, Mutex, Ordering, after, lock, wait, wait_until};
 
 /// What the threads of a pool share.
 struct Shared {
@@ -94,6 +94,7 @@ impl Pool {
             let mut crew = lock(&self.shared.crew);
             crew.num_wanted = num_workers;
             // Those who left since the last time.
+            #[cfg(not(loom))]
             crew.members.retain(|(handle, _)| !handle.is_finished());
             self.shared.too_many.store(crew.num_live > num_workers, Ordering::Release);
             num_workers.saturating_sub(crew.num_live)

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
@@ -13,7 +13,7 @@ use super::desk::{Desk, Ticket};
 use super::pace::Pace;
 use crate::reassembly::Slots;
 use crate::report::{Meter, Stopwatch};
-use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Breaker, Ordering, Waiter, after, hint, thread};
+use crate::sync::{self, AtomicBool, AtomicU64, AtomicUsize, Breaker, Instant, Ordering, Waiter, after, hint, thread};
 
 /// What a job may use while it loads.
 #[derive(Debug, Clone, Copy)]
@@ -178,7 +178,7 @@ impl<J: Job> Run<J> {
     /// How many batches from `seq` on may be claimed now.
     fn room(&self, seq: u64) -> u64 {
         // Acquire pairs with the store in `advance`: a batch that is seen as taken has left its slot.
-        let due = self.due.load(Ordering::SeqCst);
+        let due = self.due.load(Ordering::Acquire);
         let end = self.end.load(Ordering::Acquire).min(due.saturating_add(self.window.load(Ordering::Relaxed)));
         end.saturating_sub(seq)
     }
@@ -223,7 +223,7 @@ impl<J: Job> Run<J> {
                 }
                 continue;
             };
-            let (due, mut lost) = (self.due.load(Ordering::SeqCst), false);
+            let (due, mut lost) = (self.due.load(Ordering::Acquire), false);
             let bytes = if task.num_rows == 0 { Some(0) } else { self.job.size_bytes(seq, row) };
             let admitted = budget.admit(seq, due, bytes, || {
                 lost = swap().is_err();
@@ -251,7 +251,7 @@ impl<J: Job> Run<J> {
 
     /// Rouses another worker if what is left to claim is worth more than the wake-up.
     fn rouse_if_worthwhile(&self, task: &Task) {
-        if !self.bell.anyone_asleep() {
+        if !self.bell.seems_anyone_asleep() {
             return;
         }
         let room = self.room(task.seq + 1);
@@ -369,8 +369,9 @@ impl<J: Job> Run<J> {
 
     /// Moves on to the next batch and lets workers claim into the room that this makes.
     fn advance(&self, seq: u64) {
-        // SeqCst pairs with a worker's announcement that it goes to sleep: either it sees the room, or it is seen.
-        self.due.store(seq + 1, Ordering::SeqCst);
+        // Release pairs with the load in `room`. A worker that goes to sleep either sees this room or is seen below: the
+        // bell has the fences for that.
+        self.due.store(seq + 1, Ordering::Release);
         if let Some(budget) = &self.budget {
             budget.release(seq);
         }
@@ -417,8 +418,8 @@ pub(crate) fn max_batches(max_rows: usize) -> u64 {
 /// About what it takes to wake a sleeping thread.
 const WAKE_UP_NS: u64 = 30_000;
 /// How often the consumer looks again before it lets others run, and how often it lets them run before it sleeps.
-const SPINS: usize = 64;
-const YIELDS: usize = 2;
+const SPINS: usize = if cfg!(loom) { 0 } else { 64 };
+const YIELDS: usize = if cfg!(loom) { 0 } else { 2 };
 
 impl<J: Job> Drive for Run<J> {
     fn step(&self, this: &Arc<dyn Drive>, desk: &Desk) -> Step {
@@ -448,7 +449,7 @@ impl<J: Job> Drive for Run<J> {
 
 impl<J: Job> Feed<J::Output> for Run<J> {
     fn take(&self, this: &Arc<dyn Drive>, seq: u64, desk: &Desk) -> Option<J::Output> {
-        debug_assert_eq!(self.due.load(Ordering::SeqCst), seq, "batches are taken in order");
+        debug_assert_eq!(self.due.load(Ordering::Relaxed), seq, "batches are taken in order");
         let output = match self.slots.take(seq, None) {
             Some(output) => output,
             None => self.wait_for(this, seq, desk)?,
@@ -502,7 +503,7 @@ impl<J: Job> Run<J> {
                 self.bell.ring_one();
             }
             // A token left by an earlier wake-up makes this return at once, and the caller looks again.
-            thread::park();
+            sync::park();
         }
         output
     }

@@ -25,9 +25,10 @@ fn replay(target: &str, check: impl Fn(&[u8])) {
     assert!(corpus.len() >= 10, "a corpus of {} inputs for {target}", corpus.len());
     for file in corpus.into_iter().chain(kept("regressions")) {
         let bytes = fs::read(&file).expect("the file can be read");
-        // The name is shown if the check fails.
-        println!("{}", file.display());
-        within_a_minute(&file.display().to_string(), || check(&bytes));
+        let name = file.display().to_string();
+        let checked =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| within_a_minute(&name, || check(&bytes))));
+        assert!(checked.is_ok(), "{name} fails; see above");
     }
 }
 

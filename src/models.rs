@@ -1,0 +1,365 @@
+//! The engine under the model checker: what a few threads do, in every order in which they can do it.
+//!
+//!     RUSTFLAGS="--cfg loom" cargo test --release --lib models
+//!
+//! Threads that wait for each other for ever, an assertion that fails, and an `Arc` of the model that is not dropped
+//! all end a model with an error. Values that one thread writes and another one reads are relaxed atomics: a missing
+//! happens-before shows as an old value.
+//!
+//! The bounds are such that all models together take about a minute; `LOOM_MAX_PREEMPTIONS` sets another one for all.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use loom::sync::Arc as Counted;
+
+use crate::gate::Gate;
+use crate::report::{Meter, Meters};
+use crate::sync::{AtomicBool, AtomicUsize, Breaker, Instant, Ordering, clock, thread};
+use crate::workers::bell::Bell;
+use crate::workers::desk::Desk;
+use crate::workers::pace::Pace;
+use crate::workers::pool::Pool;
+use crate::workers::run::{Context, Drive, Feed, Job, Run, Settings, Step};
+
+/// Explores a model. A thread is interrupted where it could go on at most `preemptions` times.
+fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound.get_or_insert(preemptions);
+    // Not of the model: the count goes on from one schedule to the next.
+    let schedules = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = Arc::clone(&schedules);
+    builder.check(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        model();
+    });
+    println!("{} schedules", schedules.load(Ordering::Relaxed));
+}
+
+/// Batches of so many rows each; a row is loaded once, or the model fails.
+struct Rows {
+    // How often each row was loaded.
+    loaded: Vec<Vec<AtomicUsize>>,
+    // Shows whether a batch, or the run, outlives the model.
+    alive: Counted<()>,
+}
+
+/// A batch under construction, and a finished one.
+struct Batch {
+    rows: Vec<AtomicUsize>,
+    _alive: Counted<()>,
+}
+
+const LOADED: usize = 1;
+const TIMED_OUT: usize = 2;
+
+impl Rows {
+    fn new(num_rows: &[usize]) -> Self {
+        let batch = |&rows: &usize| (0..rows).map(|_| AtomicUsize::new(0)).collect();
+        Self { loaded: num_rows.iter().map(batch).collect(), alive: Counted::new(()) }
+    }
+
+    fn mark(&self, seq: u64, row: usize) {
+        let before = self.loaded[seq as usize][row].fetch_add(1, Ordering::Relaxed);
+        assert_eq!(before, 0, "row {row} of batch {seq} is loaded twice");
+    }
+}
+
+impl Job for Rows {
+    type Partial = Batch;
+    type Loaded = usize;
+    type Output = (u64, Batch);
+
+    fn num_rows(&self, seq: u64) -> usize {
+        self.loaded[seq as usize].len()
+    }
+
+    fn open(&self, seq: u64) -> Batch {
+        let rows = (0..self.num_rows(seq)).map(|_| AtomicUsize::new(0)).collect();
+        Batch { rows, _alive: Counted::clone(&self.alive) }
+    }
+
+    fn load(&self, seq: u64, rows: Range<usize>, partial: &Batch, _: Context<'_>) -> u64 {
+        for row in rows {
+            self.mark(seq, row);
+            partial.rows[row].store(LOADED, Ordering::Relaxed);
+        }
+        1
+    }
+
+    fn begin_apart(&self) {}
+
+    fn load_apart(&self, seq: u64, row: usize, _: Context<'_>) -> usize {
+        self.mark(seq, row);
+        LOADED
+    }
+
+    fn timed_out(&self, _: u64, _: usize, _: Duration) -> usize {
+        TIMED_OUT
+    }
+
+    fn end_apart(&self) {}
+
+    fn place(&self, _: u64, row: usize, partial: &Batch, loaded: usize) -> u64 {
+        partial.rows[row].store(loaded, Ordering::Relaxed);
+        1
+    }
+
+    fn close(&self, seq: u64, partial: Batch) -> (u64, Batch) {
+        let rows = partial.rows.iter().map(|row| row.load(Ordering::Relaxed));
+        assert!(rows.clone().all(|row| row != 0), "batch {seq} is closed without all of its rows");
+        (seq, partial)
+    }
+
+    fn size_bytes(&self, _: u64, _: usize) -> Option<u64> {
+        Some(1)
+    }
+}
+
+/// How a run is set up; as most models need it unless they say otherwise.
+#[derive(Clone, Copy)]
+struct Setup {
+    num_rows: &'static [usize],
+    window: usize,
+    max_window: usize,
+    window_bytes: Option<u64>,
+    timeout: Option<Duration>,
+    /// Whether tasks are so short that the consumer had better do one than sleep.
+    short_tasks: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let timeout = None;
+        Self { num_rows: &[1, 1], window: 1, max_window: 1, window_bytes: None, timeout, short_tasks: false }
+    }
+}
+
+impl Setup {
+    fn run(self, num_workers: usize, bell: &Arc<Bell>) -> Arc<Run<Rows>> {
+        let Self { window, max_window, window_bytes, timeout, short_tasks, .. } = self;
+        let took = if short_tasks { Duration::from_micros(20) } else { Duration::from_millis(1) };
+        clock::everything_takes(took);
+        let pace = Pace::new();
+        pace.record(1, took);
+        let num_workers = Arc::new(AtomicUsize::new(num_workers));
+        let settings = Settings { window, max_window, window_bytes, timeout, num_workers };
+        let rows = Rows::new(self.num_rows);
+        let end = self.num_rows.len() as u64;
+        Arc::new(Run::new(rows, end, 2, settings, Arc::new(pace), Arc::clone(bell)))
+    }
+}
+
+fn desk() -> Desk {
+    Desk::new(Arc::new(Meter::default()))
+}
+
+fn take(run: &Arc<Run<Rows>>, seq: u64, desk: &Desk) {
+    let this: Arc<dyn Drive> = Arc::clone(run) as _;
+    let (number, _) = run.take(&this, seq, desk).expect("the run is not cancelled");
+    assert_eq!(number, seq);
+}
+
+/// A worker without a pool: works until everything is claimed, or until the run is cancelled.
+fn work(run: &Arc<dyn Drive>, bell: &Bell) {
+    let desk = desk();
+    let mut last = Step::Worked;
+    while last != Step::Over {
+        last = run.step(run, &desk);
+        if last == Step::Full {
+            bell.sleep_unless(|| {
+                last = run.step(run, &desk);
+                last != Step::Full
+            });
+        }
+    }
+}
+
+/// Workers and a consumer, who takes some of the batches and then ends the run.
+fn workers_and_consumer(preemptions: usize, num_workers: usize, setup: Setup, num_taken: u64) {
+    explore(preemptions, move || {
+        let bell = Arc::new(Bell::new());
+        let run = setup.run(num_workers, &bell);
+        let workers: Vec<_> = (0..num_workers)
+            .map(|_| {
+                let (run, bell): (Arc<dyn Drive>, _) = (Arc::clone(&run) as _, Arc::clone(&bell));
+                thread::spawn(move || work(&run, &bell))
+            })
+            .collect();
+        let desk = desk();
+        (0..num_taken).for_each(|seq| take(&run, seq, &desk));
+        run.cancel();
+        bell.ring_all();
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+    });
+}
+
+#[test]
+fn rows_once_and_batches_in_order() {
+    workers_and_consumer(2, 2, Setup { num_rows: &[2, 1], window: 2, max_window: 2, ..Setup::default() }, 2);
+}
+
+#[test]
+fn a_window_of_one() {
+    workers_and_consumer(3, 1, Setup { num_rows: &[1, 1, 1], ..Setup::default() }, 3);
+    workers_and_consumer(1, 2, Setup { num_rows: &[1, 1], ..Setup::default() }, 2);
+}
+
+#[test]
+fn a_window_that_widens() {
+    workers_and_consumer(3, 1, Setup { num_rows: &[1, 1, 1], max_window: 2, ..Setup::default() }, 3);
+}
+
+#[test]
+fn a_window_in_bytes() {
+    let setup = Setup { num_rows: &[1, 2], window: 2, max_window: 2, window_bytes: Some(1), ..Setup::default() };
+    workers_and_consumer(3, 1, setup, 2);
+    workers_and_consumer(1, 2, setup, 2);
+}
+
+#[test]
+fn a_consumer_that_works_too() {
+    workers_and_consumer(3, 1, Setup { num_rows: &[2, 1], short_tasks: true, ..Setup::default() }, 2);
+    workers_and_consumer(2, 2, Setup { num_rows: &[2], short_tasks: true, ..Setup::default() }, 1);
+}
+
+#[test]
+fn a_run_that_is_cancelled() {
+    workers_and_consumer(2, 2, Setup { num_rows: &[2], ..Setup::default() }, 0);
+    workers_and_consumer(3, 1, Setup { window: 2, max_window: 2, ..Setup::default() }, 1);
+}
+
+/// The threads of a real pool.
+fn pool_and_consumer(setup: Setup, num_taken: u64) {
+    explore(2, move || {
+        let pool = Pool::start(1, None, Arc::new(Meters::new())).unwrap();
+        let run = setup.run(1, pool.bell());
+        pool.add(Arc::clone(&run) as _);
+        let desk = desk();
+        (0..num_taken).for_each(|seq| take(&run, seq, &desk));
+        run.cancel();
+        pool.remove(&(run as _));
+    });
+}
+
+#[test]
+fn a_pool_serves_a_run() {
+    pool_and_consumer(Setup { num_rows: &[1, 1], ..Setup::default() }, 2);
+}
+
+#[test]
+fn a_pool_is_dropped_at_work() {
+    pool_and_consumer(Setup { num_rows: &[2], ..Setup::default() }, 0);
+}
+
+/// Somebody makes work and rings if he sees a sleeper; all work gets done though nobody rings again.
+#[test]
+fn a_bell_that_misses_nobody() {
+    const ALL: usize = 2;
+    explore(2, || {
+        let (bell, made) = (Counted::new(Bell::new()), Counted::new(AtomicUsize::new(0)));
+        let done = Counted::new(AtomicUsize::new(0));
+        let workers: Vec<_> = (0..2)
+            .map(|_| {
+                let (bell, made, done) = (Counted::clone(&bell), Counted::clone(&made), Counted::clone(&done));
+                thread::spawn(move || {
+                    let work = || {
+                        let made = made.load(Ordering::Relaxed);
+                        let mut found = false;
+                        while done.load(Ordering::Relaxed) < made {
+                            found |= done
+                                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |done| {
+                                    (done < made).then_some(done + 1)
+                                })
+                                .is_ok();
+                        }
+                        found
+                    };
+                    while done.load(Ordering::Relaxed) < ALL {
+                        if !work() {
+                            bell.sleep_unless(|| work() || done.load(Ordering::Relaxed) == ALL);
+                        }
+                    }
+                    // The others sleep over, and this is for the model to end.
+                    bell.ring_all();
+                })
+            })
+            .collect();
+        for count in 1..=ALL {
+            made.store(count, Ordering::Relaxed);
+            if bell.anyone_asleep() {
+                bell.ring_one();
+            }
+        }
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+    });
+}
+
+#[test]
+fn a_sample_at_its_deadline() {
+    explore(3, || {
+        let bell = Arc::new(Bell::new());
+        let timeout = Some(Duration::from_secs(1));
+        let run = Setup { num_rows: &[2], timeout, ..Setup::default() }.run(1, &bell);
+        let worker_desk = Arc::new(desk());
+        let worker = thread::spawn({
+            let (run, desk): (Arc<dyn Drive>, _) = (Arc::clone(&run) as _, Arc::clone(&worker_desk));
+            // One who comes in the place of a worker that is given up is the same thread here.
+            move || while run.step(&run, &desk) != Step::Over {}
+        });
+        // The watch, at a moment when whatever is on the desk is late.
+        if let Some(ticket) = worker_desk.take_expired(Instant::now() + Duration::from_secs(2)) {
+            run.expire(&ticket, &desk());
+        }
+        take(&run, 0, &desk());
+        worker.join().unwrap();
+    });
+}
+
+#[test]
+fn a_pause_ends_when_the_breaker_is_raised() {
+    explore(3, || {
+        let (breaker, before) = (Counted::new(Breaker::new()), Counted::new(AtomicUsize::new(0)));
+        let pausing = thread::spawn({
+            let (breaker, before) = (Counted::clone(&breaker), Counted::clone(&before));
+            move || {
+                breaker.pause(Duration::from_secs(3600));
+                assert!(breaker.is_broken());
+                assert_eq!(before.load(Ordering::Relaxed), 1);
+            }
+        });
+        before.store(1, Ordering::Relaxed);
+        breaker.raise();
+        pausing.join().unwrap();
+    });
+}
+
+#[test]
+fn a_hook_runs_alone() {
+    explore(3, || {
+        let gate = Counted::new(Gate::new());
+        let in_hook = Counted::new(AtomicBool::new(false));
+        let loading = Counted::new(AtomicUsize::new(0));
+        let loaders: Vec<_> = (0..2)
+            .map(|_| {
+                let (gate, in_hook, loading) =
+                    (Counted::clone(&gate), Counted::clone(&in_hook), Counted::clone(&loading));
+                thread::spawn(move || {
+                    gate.enter();
+                    loading.fetch_add(1, Ordering::Relaxed);
+                    assert!(!in_hook.load(Ordering::Relaxed), "a sample is loaded while the hook runs");
+                    loading.fetch_sub(1, Ordering::Relaxed);
+                    gate.leave();
+                })
+            })
+            .collect();
+        gate.run_alone(|| {
+            in_hook.store(true, Ordering::Relaxed);
+            assert_eq!(loading.load(Ordering::Relaxed), 0, "the hook runs while a sample is loaded");
+            thread::yield_now();
+            in_hook.store(false, Ordering::Relaxed);
+        });
+        loaders.into_iter().for_each(|loader| loader.join().unwrap());
+    });
+}
