@@ -7,6 +7,7 @@
 mod common;
 
 use std::hint::black_box;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use common::table;
@@ -222,6 +223,20 @@ fn compute() {
     );
 }
 
+/// The work on 2 threads that take one sample after the other, with nobody waiting for any order.
+fn one_by_one(len: usize, work: &(dyn Fn(usize) -> f32 + Sync)) {
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(index) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&index| index < len) {
+                    black_box(work(index));
+                }
+            });
+        }
+    });
+}
+
 fn skewed() {
     const LEN: usize = 1000;
     let cost = |index: usize| if index % 20 == 7 { 50 } else { 1 };
@@ -229,29 +244,12 @@ fn skewed() {
     let loader =
         |workers| Loader::builder(from_fn(LEN, work)).shuffle(1).batch_size(16).workers(workers).build().unwrap();
     let (one, two) = (loader(1), loader(2));
-    let next = std::sync::atomic::AtomicUsize::new(0);
-    let next = &next;
     table(
         "skewed samples: 5 % cost 50 times the rest",
         "samples/s",
         LEN as f64,
         &mut [
-            ("bare loop on 2 threads, one by one (the limit)", &mut || {
-                next.store(0, std::sync::atomic::Ordering::Relaxed);
-                std::thread::scope(|scope| {
-                    for _ in 0..2 {
-                        scope.spawn(move || {
-                            loop {
-                                let index = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                                if index >= LEN {
-                                    break;
-                                }
-                                black_box(work(index));
-                            }
-                        });
-                    }
-                });
-            }),
+            ("bare loop on 2 threads, as completed (the limit)", &mut || one_by_one(LEN, &work)),
             ("naive generator", &mut || {
                 (0..LEN).for_each(|index| {
                     black_box(work(index));
@@ -313,13 +311,15 @@ fn straggler() {
             arithmetic(index)
         }
     };
-    let loader = |slow| Loader::builder(from_fn(LEN, work(slow))).batch_size(16).workers(2).build().unwrap();
-    let (even, one) = (loader(false), loader(true));
+    let loader = Loader::builder(from_fn(LEN, work(true))).batch_size(16).workers(2).build().unwrap();
     table(
-        "one straggler of 1,000 times the cost in 10,000 samples, 2 workers",
+        "one straggler of 1,000 times the cost in 10,000 samples, in order, 2 workers",
         "samples/s",
         LEN as f64,
-        &mut [("without it", &mut || drain(&even, 0)), ("with it", &mut || drain(&one, 0))],
+        &mut [
+            ("bare loop on 2 threads, as completed (the limit)", &mut || one_by_one(LEN, &work(true))),
+            ("loader, in order", &mut || drain(&loader, 0)),
+        ],
     );
     // The embedded images, as the trainer sees them.
     let mnist = Mnist::fashion_sample();

@@ -1,6 +1,7 @@
 //! One batch from its numbers to its data: the plan says which samples, the stages load them, the assembly makes them
 //! a batch. This is what the engine evaluates; what user code throws ends here.
 
+use std::cell::Cell;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
@@ -117,21 +118,27 @@ impl<P: Stage, A: Assemble<P>> BatchJob<P, A> {
         let mut chunk = body.rows.claim(rows.clone());
         let mut at = 0;
         while at < rows.len() && !breaker.is_broken() {
-            // One `catch_unwind` for as many samples as go well.
+            // One `catch_unwind` for as many samples as go well. Which one it is at is noted for when one does not;
+            // a cell keeps the count itself out of memory.
+            let reached = Cell::new(at);
             let result = catch_unwind(AssertUnwindSafe(|| {
-                while at < rows.len() && !breaker.is_broken() {
-                    let index = indices[at];
-                    if index >= recipe.len {
-                        return self.out_of_range(index).map_or(Ok(()), Err);
+                for (row, &index) in indices.iter().enumerate().skip(at) {
+                    reached.set(row);
+                    if breaker.is_broken() {
+                        return Ok(false);
                     }
-                    let visit = self.recipe.visit(partial.epoch, partial.position(rows.start + at), index);
-                    recipe.assemble.load_into(&recipe.stage, &visit, &mut chunk, at, timer)?;
-                    at += 1;
+                    if index >= recipe.len {
+                        return self.out_of_range(index).map_or(Ok(false), Err);
+                    }
+                    let visit = recipe.visit(partial.epoch, partial.position(rows.start + row), index);
+                    recipe.assemble.load_into(&recipe.stage, &visit, &mut chunk, row, timer)?;
                 }
-                Ok(())
+                Ok(true)
             }));
+            at = reached.get();
             let error = match result {
-                Ok(Ok(())) => continue,
+                Ok(Ok(true)) => break,
+                Ok(Ok(false)) => continue,
                 Ok(Err(error)) => error,
                 Err(payload) => Error::panicked(payload),
             };

@@ -29,7 +29,8 @@ use crate::workers::tuner::Tuner;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Window {
-    /// Twice the number of workers, at least 4 batches; widened while that helps, up to 64 batches.
+    /// Twice the number of workers, at least 4 batches; widened while that helps, to 1,024 batches or 8 MiB of them at
+    /// most. Where the size of a batch is not known beforehand, to four times the number of workers, at least 16.
     Auto,
     /// This many batches, at least 1.
     Batches(usize),
@@ -43,7 +44,8 @@ pub enum Window {
 
 /// The largest window in batches.
 const MAX_WINDOW: usize = 1 << 16;
-const MAX_AUTO_WINDOW: usize = 64;
+const MAX_AUTO_WINDOW: usize = 1024;
+const MAX_AUTO_WINDOW_BYTES: usize = 8 << 20;
 const MAX_BYTES_WINDOW: usize = 1024;
 const MAX_WORKERS: usize = 4096;
 const MAX_AUTO_WORKERS: usize = 64;
@@ -464,10 +466,16 @@ impl<P: Stage, A: Assemble<P>> LoaderBuilder<P, A> {
         if num_workers > MAX_WORKERS {
             return Err(Error::argument(format!("{num_workers} workers, expected at most {MAX_WORKERS}")));
         }
+        let fixed_layout = assemble.fixed_layout(&stage);
         let (window, max_window, window_bytes) = match options.window {
             Window::Auto => {
                 let window = (2 * num_workers).max(4);
-                (window, window.max(MAX_AUTO_WINDOW), None)
+                let row_bytes = fixed_layout.as_ref().and_then(|layout| assemble.row_bytes(layout));
+                let most = match row_bytes.map(|row_bytes| row_bytes.saturating_mul(plan.max_rows())) {
+                    Some(batch_bytes) => (MAX_AUTO_WINDOW_BYTES / batch_bytes.max(1)).min(MAX_AUTO_WINDOW),
+                    None => (4 * num_workers).max(16),
+                };
+                (window, most.max(window), None)
             }
             Window::Batches(0) => return Err(Error::argument("a window of 0 batches, expected at least 1")),
             Window::Batches(batches) if batches > MAX_WINDOW => {
@@ -489,7 +497,6 @@ impl<P: Stage, A: Assemble<P>> LoaderBuilder<P, A> {
         // bounded none, as what waits here is not counted.
         let num_spares = max_window + 2;
         let gate = stage.source().barrier().then(Gate::new);
-        let fixed_layout = assemble.fixed_layout(&stage);
         let recipe = Arc::new(Recipe {
             stage,
             assemble,

@@ -60,10 +60,10 @@ impl<P, O> Slots<P, O> {
         // It is gone if the run was cancelled since this worker looked; nobody wants it then.
         let partial = slot.partial.take()?;
         drop(slot);
-        // Every row is counted, and whoever held a part of the batch dropped it before it counted its rows.
+        // Whoever held a part of the batch dropped it before it counted its rows.
         match Arc::try_unwrap(partial) {
             Ok(partial) => Some(partial),
-            Err(_) => panic!("a batch all of whose rows are counted is still held"),
+            Err(_) => panic!("every worker drops its part before it is counted"),
         }
     }
 

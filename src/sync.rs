@@ -56,17 +56,6 @@ pub(crate) fn after(duration: Duration) -> Instant {
     Instant::now() + duration.min(LIFETIME)
 }
 
-/// Whether a thread has ended. Under the model checker, which cannot say, it never has.
-#[cfg(not(loom))]
-pub(crate) fn is_finished<T>(handle: &thread::JoinHandle<T>) -> bool {
-    handle.is_finished()
-}
-
-#[cfg(loom)]
-pub(crate) fn is_finished<T>(_: &thread::JoinHandle<T>) -> bool {
-    false
-}
-
 /// Whom to wake when a batch is ready: the thread of a `for` loop or the task of a stream.
 #[derive(Debug)]
 pub(crate) enum Waiter {

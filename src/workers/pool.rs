@@ -11,8 +11,7 @@ use super::run::{Drive, Step};
 use crate::error::{Error, ErrorKind, Result};
 use crate::report::Meters;
 use crate::sync::thread::{self, JoinHandle, ThreadId};
-use crate::sync::{AtomicBool, AtomicU64, Condvar, Instant, Mutex, Ordering};
-use crate::sync::{after, is_finished, lock, wait, wait_until};
+use crate::sync::{AtomicBool, AtomicU64, Condvar, Instant, Mutex, Ordering, after, lock, wait, wait_until};
 
 /// What the threads of a pool share.
 struct Shared {
@@ -95,7 +94,8 @@ impl Pool {
             let mut crew = lock(&self.shared.crew);
             crew.num_wanted = num_workers;
             // Those who left since the last time.
-            crew.members.retain(|(handle, _)| !is_finished(handle));
+            #[cfg(not(loom))]
+            crew.members.retain(|(handle, _)| !handle.is_finished());
             self.shared.too_many.store(crew.num_live > num_workers, Ordering::Release);
             num_workers.saturating_sub(crew.num_live)
         };

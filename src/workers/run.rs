@@ -13,7 +13,7 @@ use super::desk::{Desk, Ticket};
 use super::pace::Pace;
 use crate::reassembly::Slots;
 use crate::report::{Meter, Stopwatch};
-use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Breaker, Instant, Ordering, Waiter, after, hint, park, thread};
+use crate::sync::{self, AtomicBool, AtomicU64, AtomicUsize, Breaker, Instant, Ordering, Waiter, after, hint, thread};
 
 /// What a job may use while it loads.
 #[derive(Debug, Clone, Copy)]
@@ -151,7 +151,8 @@ impl<J: Job> Run<J> {
     pub(crate) fn new(job: J, end: u64, max_rows: usize, settings: Settings, pace: Arc<Pace>, bell: Arc<Bell>) -> Self {
         Self {
             job,
-            slots: Slots::new(settings.max_window.next_power_of_two()),
+            // No more slots than batches: short runs are made often.
+            slots: Slots::new(slots_for(settings.max_window, end)),
             row_bits: row_bits(max_rows),
             cursor: CachePadded::new(AtomicU64::new(0)),
             due: CachePadded::new(AtomicU64::new(0)),
@@ -178,7 +179,7 @@ impl<J: Job> Run<J> {
     fn room(&self, seq: u64) -> u64 {
         // Acquire pairs with the store in `advance`: a batch that is seen as taken has left its slot.
         let due = self.due.load(Ordering::Acquire);
-        let end = self.end.load(Ordering::Acquire).min(due + self.window.load(Ordering::Relaxed));
+        let end = self.end.load(Ordering::Acquire).min(due.saturating_add(self.window.load(Ordering::Relaxed)));
         end.saturating_sub(seq)
     }
 
@@ -400,6 +401,11 @@ impl<J: Job> Run<J> {
     }
 }
 
+/// The number of slots for a window, in a run of so many batches.
+fn slots_for(max_window: usize, end: u64) -> usize {
+    max_window.min(usize::try_from(end).unwrap_or(usize::MAX)).max(1).next_power_of_two()
+}
+
 fn row_bits(max_rows: usize) -> u32 {
     usize::BITS - max_rows.leading_zeros()
 }
@@ -497,7 +503,7 @@ impl<J: Job> Run<J> {
                 self.bell.ring_one();
             }
             // A token left by an earlier wake-up makes this return at once, and the caller looks again.
-            park();
+            sync::park();
         }
         output
     }

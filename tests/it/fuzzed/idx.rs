@@ -68,9 +68,9 @@ fn agree_as<T: IdxElement + PartialOrd>(idx: &Idx, plain: &Plain<'_>, number: im
     let array: ArrayD<T> = idx.to_array::<T, IxDyn>().expect("the type is the file's");
     assert_eq!(array.shape(), plain.shape);
     let expected = plain.data.chunks(size_of::<T>()).map(number);
-    // Not a number is not equal to itself.
-    let is_nan = |number: &T| number.partial_cmp(number).is_none();
-    assert!(array.iter().zip(expected).all(|(a, b)| *a == b || (is_nan(a) && is_nan(&b))));
+    // What is not a number is not equal to itself.
+    let is_nan = |x: T| x.partial_cmp(&x).is_none();
+    assert!(array.iter().copied().zip(expected).all(|(a, b)| a == b || (is_nan(a) && is_nan(b))));
 }
 
 /// Bytes as images and as labels: each sample is its stretch of the file.

@@ -12,7 +12,6 @@ use crate::scenario::Scenario;
 use crate::support::{quiet_panics, within_a_minute};
 
 /// Checks a property on every input that is kept for a target.
-#[allow(clippy::print_stdout, reason = "a test that fails shows what it printed: the name of the input")]
 fn replay(target: &str, check: impl Fn(&[u8])) {
     let kept = |folder: &str| {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(folder).join(target);
@@ -26,8 +25,10 @@ fn replay(target: &str, check: impl Fn(&[u8])) {
     assert!(corpus.len() >= 10, "a corpus of {} inputs for {target}", corpus.len());
     for file in corpus.into_iter().chain(kept("regressions")) {
         let bytes = fs::read(&file).expect("the file can be read");
-        println!("{}", file.display());
-        within_a_minute(&file.display().to_string(), || check(&bytes));
+        let name = file.display().to_string();
+        let checked =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| within_a_minute(&name, || check(&bytes))));
+        assert!(checked.is_ok(), "{name} fails; see above");
     }
 }
 
