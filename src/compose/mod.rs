@@ -20,7 +20,6 @@ pub use map::{Map, TryMap};
 pub use mix::{Mix, mix};
 pub use subset::{Slice, Split, Subset};
 pub use window::Windows;
-pub use zip::Zip;
 
 use crate::error::{BoxError, Result};
 use crate::sequence::Sequence;
@@ -87,8 +86,8 @@ pub trait SequenceExt: Sequence + Sized {
     /// # Errors
     ///
     /// If the lengths differ: an error of kind [`Argument`](crate::ErrorKind::Argument) with both.
-    fn zip<B: Sequence>(self, other: B) -> Result<Zip<Self, B>> {
-        Zip::new(self, other)
+    fn zip<B: Sequence>(self, other: B) -> Result<(Self, B)> {
+        zip::zip(self, other)
     }
 
     /// Appends the samples of `other`. [`concat_all`] joins any number of sequences of one type.

@@ -1,4 +1,4 @@
-//! Two sequences side by side.
+//! Two sequences side by side: a pair of them.
 
 use std::path::PathBuf;
 
@@ -6,51 +6,43 @@ use crate::batch::stack::{Row, Stack, Zipped};
 use crate::error::{Error, Result};
 use crate::sequence::Sequence;
 
-/// Pairs of the samples of two sequences; made by [`zip`](super::SequenceExt::zip).
-///
-/// If both know their layout, both write to their part of the row in place. The file of a sample is the first
-/// sequence's, or else the second's.
-#[derive(Debug, Clone)]
-pub struct Zip<A, B> {
-    // Invariant: both have the same length.
-    left: A,
-    right: B,
+pub(super) fn zip<A: Sequence, B: Sequence>(left: A, right: B) -> Result<(A, B)> {
+    if left.len() != right.len() {
+        let message = format!("cannot zip sequences of {} and {} samples: lengths differ", left.len(), right.len());
+        return Err(Error::argument(message));
+    }
+    Ok((left, right))
 }
 
-impl<A: Sequence, B: Sequence> Zip<A, B> {
-    pub(super) fn new(left: A, right: B) -> Result<Self> {
-        if left.len() != right.len() {
-            let message = format!("cannot zip sequences of {} and {} samples: lengths differ", left.len(), right.len());
-            return Err(Error::argument(message));
-        }
-        Ok(Self { left, right })
-    }
-
-    /// The two sequences.
-    pub fn into_parts(self) -> (A, B) {
-        (self.left, self.right)
-    }
-}
-
-impl<A: Sequence, B: Sequence> Zipped<(A::Sample, B::Sample)> for Zip<A, B> {
+impl<A: Sequence, B: Sequence> Zipped<(A::Sample, B::Sample)> for (A, B) {
     type Left = A;
     type Right = B;
 
     #[inline]
     fn parts(&self) -> (&A, &B) {
-        (&self.left, &self.right)
+        (&self.0, &self.1)
     }
 }
 
-impl<A: Sequence, B: Sequence> Sequence for Zip<A, B> {
+/// A pair of sequences is a sequence of pairs: images and their labels, say.
+///
+/// If both know their layout, both write to their part of the row in place. The file of a sample is the first
+/// sequence's, or else the second's.
+///
+/// # Panics
+///
+/// `len` panics if the two differ in length; [`zip`](super::SequenceExt::zip) makes that an error.
+impl<A: Sequence, B: Sequence> Sequence for (A, B) {
     type Sample = (A::Sample, B::Sample);
 
     fn len(&self) -> usize {
-        self.left.len()
+        let (left, right) = (self.0.len(), self.1.len());
+        assert_eq!(left, right, "a pair of sequences of {left} and {right} samples: lengths differ");
+        left
     }
     #[inline]
     fn get(&self, index: usize) -> Result<Self::Sample> {
-        Ok((self.left.get(index)?, self.right.get(index)?))
+        Ok((self.0.get(index)?, self.1.get(index)?))
     }
     fn layout(&self) -> Option<<Self::Sample as Stack>::Layout>
     where
@@ -66,17 +58,17 @@ impl<A: Sequence, B: Sequence> Sequence for Zip<A, B> {
         Self::Sample::zip_get_into(self, index, row)
     }
     fn size_bytes(&self, index: usize) -> Option<usize> {
-        Some(self.left.size_bytes(index)? + self.right.size_bytes(index)?)
+        Some(self.0.size_bytes(index)? + self.1.size_bytes(index)?)
     }
     fn file(&self, index: usize) -> Option<PathBuf> {
-        self.left.file(index).or_else(|| self.right.file(index))
+        self.0.file(index).or_else(|| self.1.file(index))
     }
     fn barrier(&self) -> bool {
-        self.left.barrier() || self.right.barrier()
+        self.0.barrier() || self.1.barrier()
     }
     fn on_epoch_start(&self, epoch: u64) -> Result<()> {
-        self.left.on_epoch_start(epoch)?;
-        self.right.on_epoch_start(epoch)
+        self.0.on_epoch_start(epoch)?;
+        self.1.on_epoch_start(epoch)
     }
 }
 
@@ -119,6 +111,19 @@ mod tests {
         let pairs = from_fn(4, |index| index as u8).zip(Told::new(4)).unwrap();
         assert_eq!(pairs.layout(), None);
         check_rows(&pairs);
+    }
+
+    #[test]
+    #[should_panic(expected = "a pair of sequences of 7 and 8 samples")]
+    fn a_pair_of_different_lengths_has_no_length() {
+        let _ = (Told::new(7), vec![0_u8; 8]).len();
+    }
+
+    #[test]
+    fn a_pair_of_arrays_is_a_sequence() {
+        let pair = (ndarray::arr2(&[[1.0_f32, 2.0], [3.0, 4.0]]), ndarray::arr1(&[7_u32, 8]));
+        check_rows(&pair);
+        assert_eq!(pair.get(1).unwrap(), (ndarray::arr1(&[3.0, 4.0]), 8));
     }
 
     #[test]

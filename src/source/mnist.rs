@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use ndarray::Ix1;
 
 use super::idx::{Idx, IdxFloats, IdxLabels};
-use crate::compose::{SequenceExt, Zip};
+use crate::compose::SequenceExt;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sequence::Sequence;
 
@@ -14,7 +14,7 @@ const NUM_CLASSES: u32 = 10;
 /// Images with labels: `(Array1<f32>, u32)`, the image in `[0, 1]`, row after row, and the class from 0 to 9.
 ///
 /// A batch is `(Array2<f32>, Array1<u32>)`: `(batch, height * width)` and `(batch)`.
-pub type MnistPart = Zip<IdxFloats<Ix1>, IdxLabels>;
+pub type MnistPart = (IdxFloats<Ix1>, IdxLabels);
 
 /// MNIST, or a data set in the same four files.
 ///
@@ -86,7 +86,7 @@ impl Mnist {
         if train_shape != test_shape {
             let message =
                 format!("test images of shape {test_shape:?}, expected {train_shape:?} as of those to train with");
-            let (images, _) = test.into_parts();
+            let (images, _) = test;
             return Err(Error::new(ErrorKind::Shape, message).with_file(images.path()));
         }
         Ok(Self { train, test })

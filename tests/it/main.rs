@@ -5,6 +5,7 @@ mod delivery;
 mod failure;
 mod fuzzed;
 mod properties;
+mod report;
 mod resume;
 mod scenario;
 mod support;

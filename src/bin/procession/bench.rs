@@ -202,7 +202,7 @@ struct Naive {
 impl Naive {
     fn new(data: MnistPart, work: Work, batch_size: usize) -> Result<Self> {
         let plan = Plan::new(Shuffle::new(data.len() as u64, SEED), batch_size as u64)?;
-        let (images, labels) = data.clone().into_parts();
+        let (images, labels) = data.clone();
         Ok(Self { data, pixels: images.into_samples(), labels, work, plan })
     }
 
