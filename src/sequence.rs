@@ -18,7 +18,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// 2. `get` answers every index below `len`; one at or beyond it is a programming mistake and panics.
 /// 3. `get` is pure: the same index gives the same sample, whichever thread asks, however often, in whatever order.
 ///    What is random happens in [`augment`](crate::LoaderBuilder::augment), with the visit's own stream.
-/// 4. `get` may be called from many threads at once, and may itself run threads, block or start a loader.
+/// 4. `get` may be called from many threads at once, and may itself run threads, block or start a loader. The thread
+///    that takes the batches is one of them: it loads samples itself where that is quicker than to be woken.
 /// 5. If `layout` is `Some`, every sample has that layout, and `get_into` writes every element of the row, the same
 ///    values that `get` returns.
 /// 6. Only a sequence whose `barrier` is true may change what it yields, and only in `on_epoch_start`.
