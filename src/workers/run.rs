@@ -123,6 +123,7 @@ pub(crate) struct Run<J: Job> {
     slots: Slots<J::Partial, J::Output>,
     // The row takes as many low bits of the cursor as the largest batch needs, the batch's number the others.
     row_bits: u32,
+    max_rows: u64,
     // The first row that nobody has claimed: batch number and row. One compare-and-swap moves it past a task's rows;
     // it never goes back, so every row is claimed once.
     cursor: CachePadded<AtomicU64>,
@@ -154,6 +155,7 @@ impl<J: Job> Run<J> {
             // No more slots than batches: short runs are made often.
             slots: Slots::new(slots_for(settings.max_window, end)),
             row_bits: row_bits(max_rows),
+            max_rows: max_rows as u64,
             cursor: CachePadded::new(AtomicU64::new(0)),
             due: CachePadded::new(AtomicU64::new(0)),
             window: AtomicU64::new(settings.window as u64),
@@ -385,7 +387,7 @@ impl<J: Job> Run<J> {
         let room = self.room(next);
         let window = self.window.load(Ordering::Relaxed);
         let much = self.budget.is_some() || room * 2 >= window || next + room >= self.end.load(Ordering::Relaxed);
-        if room > 0 && much && self.is_worth_a_wake_up(room.saturating_mul(self.job.num_rows(seq) as u64)) {
+        if room > 0 && much && self.is_worth_a_wake_up(room.saturating_mul(self.max_rows)) {
             self.bell.ring_one();
         }
     }
