@@ -126,21 +126,25 @@ struct Setup {
     max_window: usize,
     window_bytes: Option<u64>,
     timeout: Option<Duration>,
-    /// Whether tasks are so short that the consumer had better do one than sleep.
-    short_tasks: bool,
+    /// What a task takes.
+    took: Duration,
 }
+
+/// So short that the consumer had better do one than sleep.
+const SHORT: Duration = Duration::from_micros(20);
+/// Not as short, but one alone is not worth to wake somebody for; unless the consumer is about to sleep.
+const MIDDLING: Duration = Duration::from_micros(50);
+const LONG: Duration = Duration::from_millis(1);
 
 impl Default for Setup {
     fn default() -> Self {
-        let timeout = None;
-        Self { num_rows: &[1, 1], window: 1, max_window: 1, window_bytes: None, timeout, short_tasks: false }
+        Self { num_rows: &[1, 1], window: 1, max_window: 1, window_bytes: None, timeout: None, took: LONG }
     }
 }
 
 impl Setup {
     fn run(self, num_workers: usize, bell: &Arc<Bell>) -> Arc<Run<Rows>> {
-        let Self { window, max_window, window_bytes, timeout, short_tasks, .. } = self;
-        let took = if short_tasks { Duration::from_micros(20) } else { Duration::from_millis(1) };
+        let Self { window, max_window, window_bytes, timeout, took, .. } = self;
         clock::everything_takes(took);
         let pace = Pace::new();
         pace.record(1, took);
@@ -148,7 +152,8 @@ impl Setup {
         let settings = Settings { window, max_window, window_bytes, timeout, num_workers };
         let rows = Rows::new(self.num_rows);
         let end = self.num_rows.len() as u64;
-        Arc::new(Run::new(rows, end, 2, settings, Arc::new(pace), Arc::clone(bell)))
+        let max_rows = self.num_rows.iter().copied().max().unwrap_or(0);
+        Arc::new(Run::new(rows, end, max_rows, settings, Arc::new(pace), Arc::clone(bell)))
     }
 }
 
@@ -211,6 +216,12 @@ fn a_window_of_one() {
 }
 
 #[test]
+fn a_consumer_that_rings_before_it_sleeps() {
+    workers_and_consumer(3, 1, Setup { num_rows: &[1, 1, 1], took: MIDDLING, ..Setup::default() }, 3);
+    workers_and_consumer(1, 2, Setup { took: MIDDLING, ..Setup::default() }, 2);
+}
+
+#[test]
 fn a_window_that_widens() {
     workers_and_consumer(3, 1, Setup { num_rows: &[1, 1, 1], max_window: 2, ..Setup::default() }, 3);
 }
@@ -224,8 +235,8 @@ fn a_window_in_bytes() {
 
 #[test]
 fn a_consumer_that_works_too() {
-    workers_and_consumer(3, 1, Setup { num_rows: &[2, 1], short_tasks: true, ..Setup::default() }, 2);
-    workers_and_consumer(2, 2, Setup { num_rows: &[2], short_tasks: true, ..Setup::default() }, 1);
+    workers_and_consumer(3, 1, Setup { num_rows: &[2, 1], took: SHORT, ..Setup::default() }, 2);
+    workers_and_consumer(2, 2, Setup { num_rows: &[2], took: SHORT, ..Setup::default() }, 1);
 }
 
 #[test]
