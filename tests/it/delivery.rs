@@ -8,7 +8,7 @@ use std::time::Duration;
 use ndarray::{Array2, array};
 use procession::{InOrder, Loader, Result, Sequence, Shuffle, Subset, Tail, VisitRng, Window, World, from_fn};
 
-use crate::support::{collect_indices, indices, is_permutation, lists, numbers, within_a_minute};
+use crate::support::{collect_indices, indices, is_permutation, lists, numbers, under_watch};
 
 #[test]
 fn in_order_shuffled_and_endless() {
@@ -256,7 +256,7 @@ impl Event {
 
 #[test]
 fn the_next_epoch_loads_while_the_last_batch_is_consumed() {
-    within_a_minute("no gap", || {
+    under_watch("no gap", || {
         let second_round = Arc::new(Event::default());
         let asked = Arc::new(AtomicUsize::new(0));
         let source = {
@@ -400,7 +400,7 @@ fn memory_of_dropped_batches_is_used_again() {
 
 #[test]
 fn a_window_bounds_what_is_loaded_ahead() {
-    within_a_minute("window", || {
+    under_watch("window", || {
         for window in [1, 2, 5] {
             let loaded = Arc::new(AtomicUsize::new(0));
             let source = {
@@ -446,7 +446,7 @@ fn uneven(large: usize) -> impl Sequence<Sample = Vec<u8>> + 'static {
 
 #[test]
 fn a_byte_budget_holds_and_never_locks() {
-    within_a_minute("bytes", || {
+    under_watch("bytes", || {
         for workers in [0, 1, 4] {
             for large in 0..20 {
                 for (budget, batch_size) in [(50, 1), (500, 1), (50, 3), (2000, 4)] {
@@ -473,7 +473,7 @@ fn a_byte_budget_holds_and_never_locks() {
 
 #[test]
 fn a_byte_budget_without_known_sizes_is_exceeded_by_a_sample_a_worker_at_most() {
-    within_a_minute("bytes learned", || {
+    under_watch("bytes learned", || {
         for large in 0..20 {
             let source = from_fn(20, move |index| vec![0_u8; if index == large { 1000 } else { 10 }]);
             let loader = Loader::builder(source)
@@ -512,7 +512,7 @@ fn options_that_make_no_sense_are_refused() {
 
 #[test]
 fn the_last_epochs_there_are() {
-    within_a_minute("last epochs", || {
+    under_watch("last epochs", || {
         for workers in [0, 2] {
             let loader = Loader::builder(numbers(20)).batch_size(5).shuffle(1).workers(workers).build().unwrap();
             for range in [(u64::MAX - 1, u64::MAX), (u64::MAX, u64::MAX)] {
@@ -547,7 +547,7 @@ fn an_epoch_behind_a_barrier_ends_when_another_begins() {
             Ok(())
         }
     }
-    within_a_minute("held behind a barrier", || {
+    under_watch("held behind a barrier", || {
         for timeout in [None, Some(Duration::from_secs(50))] {
             let builder = Loader::builder(Phases(AtomicU64::new(0))).batch_size(4).workers(2);
             let builder = if let Some(timeout) = timeout { builder.timeout(timeout) } else { builder };
@@ -580,7 +580,7 @@ fn hooks_wait_their_turn_beside_a_busy_iteration() {
             true
         }
     }
-    within_a_minute("hooks", || {
+    under_watch("hooks", || {
         for timeout in [Duration::from_millis(1), Duration::from_secs(50)] {
             let skip = procession::OnFailure::Skip(procession::FailureBudget::default());
             let loader =
@@ -632,7 +632,7 @@ fn resuming_in_the_middle_of_an_iteration_goes_where_the_state_says() {
 #[test]
 fn the_number_of_workers_grows_while_that_pays() {
     use procession::testing::Slow;
-    within_a_minute("tuning", || {
+    under_watch("tuning", || {
         let source = Slow::sleeping((0..64_u64).collect::<Vec<_>>(), |_| Duration::from_millis(2));
         let loader = Loader::builder(source).batch_size(8).shuffle(1).build().unwrap();
         let before = loader.num_workers();

@@ -12,7 +12,7 @@ use procession::{
     from_fn, try_from_fn,
 };
 
-use crate::support::{indices, lists, numbers, quiet_panics, within_a_minute};
+use crate::support::{indices, lists, numbers, quiet_panics, under_watch};
 
 /// A sequence whose `get` does whatever a function says.
 fn odd_ones<F: Fn(usize) -> Result<u32> + Send + Sync + 'static>(len: usize, f: F) -> impl Sequence<Sample = u32> {
@@ -53,7 +53,7 @@ fn the_error_that_is_reported_is_the_first_in_order() {
 #[test]
 fn a_panic_is_reported_and_the_loader_goes_on() {
     quiet_panics();
-    within_a_minute("panic", || {
+    under_watch("panic", || {
         let fatal = Arc::new(AtomicUsize::new(20));
         let source = {
             let fatal = Arc::clone(&fatal);
@@ -78,7 +78,7 @@ fn a_panic_is_reported_and_the_loader_goes_on() {
 #[test]
 fn the_grid_of_failures() {
     quiet_panics();
-    within_a_minute("grid", || {
+    under_watch("grid", || {
         for workers in [1, 8] {
             for index in [0, 13, 29] {
                 for panics in [false, true] {
@@ -196,7 +196,7 @@ fn retries_until_it_works() {
 
 #[test]
 fn a_long_back_off_does_not_hold_up_the_drop() {
-    within_a_minute("back-off", || {
+    under_watch("back-off", || {
         let (asked, was_asked) = mpsc::channel();
         let source = odd_ones(1, move |_| {
             let _ = asked.send(());
@@ -360,7 +360,7 @@ impl Gate {
 
 #[test]
 fn a_stuck_sample_is_reported_at_its_place() {
-    within_a_minute("time-out", || {
+    under_watch("time-out", || {
         for (workers, batch_size) in [(1, 1), (1, 4), (3, 4)] {
             for skip in [false, true] {
                 let gate = Gate::default();
@@ -404,7 +404,7 @@ fn a_stuck_sample_is_reported_at_its_place() {
 
 #[test]
 fn a_drop_waits_for_running_samples_and_no_longer() {
-    within_a_minute("drop", || {
+    under_watch("drop", || {
         let gate = Gate::default();
         let running = Arc::new(AtomicUsize::new(0));
         let (started, has_started) = mpsc::channel();
@@ -438,7 +438,7 @@ fn a_drop_waits_for_running_samples_and_no_longer() {
 #[test]
 fn a_thousand_early_drops_leave_no_thread() {
     use crate::support::num_loader_threads;
-    within_a_minute("early drops", || {
+    under_watch("early drops", || {
         // Other tests of this binary have loaders too: this one runs alone in a process of its own.
         if std::env::var_os("PROCESSION_ALONE").is_none() {
             let status = std::process::Command::new(std::env::current_exe().unwrap())
@@ -475,7 +475,7 @@ fn a_thousand_early_drops_leave_no_thread() {
 /// A loader inside the `get` of another, a scope of threads, rayon, a tokio runtime.
 #[test]
 fn a_sequence_that_itself_runs_threads() {
-    within_a_minute("nesting", || {
+    under_watch("nesting", || {
         let threads = from_fn(8, |index| {
             std::thread::scope(|scope| {
                 let halves: Vec<_> = (0..2).map(|half| scope.spawn(move || index * 10 + half)).collect();
@@ -551,7 +551,7 @@ impl Drop for Bomb {
 #[test]
 fn destructors_and_measures_that_panic_are_errors() {
     quiet_panics();
-    within_a_minute("destructors", || {
+    under_watch("destructors", || {
         for workers in [0, 1, 3] {
             let bombs = try_from_fn(4, |index| if index == 3 { Err("no bomb") } else { Ok(Bomb) });
             let forget = |bombs: Vec<Bomb>| {
@@ -592,7 +592,7 @@ impl Sequence for Absurd {
 
 #[test]
 fn rows_that_no_memory_holds_are_an_error() {
-    within_a_minute("absurd", || {
+    under_watch("absurd", || {
         for workers in [0, 2] {
             let loader = Loader::builder(Absurd).workers(workers).build().unwrap();
             let error = loader.epoch(0).next().unwrap().unwrap_err();
@@ -603,7 +603,7 @@ fn rows_that_no_memory_holds_are_an_error() {
 
 #[test]
 fn the_longest_time_outs_and_delays_are_no_trouble() {
-    within_a_minute("longest", || {
+    under_watch("longest", || {
         let loader = Loader::builder(numbers(3)).workers(1).timeout(Duration::MAX).build().unwrap();
         assert_eq!(lists(&loader, 0).len(), 1);
         let (asked, was_asked) = mpsc::channel();
@@ -621,7 +621,7 @@ fn the_longest_time_outs_and_delays_are_no_trouble() {
 
 #[test]
 fn early_drops_race_with_workers_that_finish() {
-    within_a_minute("early drops under a time-out", || {
+    under_watch("early drops under a time-out", || {
         let source = from_fn(1 << 20, |index| [index; 64]);
         let loader = Loader::builder(source)
             .map(|array| array.to_vec())

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use crate::scenario::Scenario;
-use crate::support::{quiet_panics, within_a_minute};
+use crate::support::{quiet_panics, under_watch};
 
 /// How many random configurations a property is tried on: 10,000, or what `PROCESSION_CASES` says.
 fn cases() -> u32 {
@@ -21,7 +21,7 @@ fn every_configuration_gives_what_the_plain_loop_gives() {
     };
     proptest!(config, |(bytes in prop::collection::vec(any::<u8>(), 0..64))| {
         let scenario = Scenario::decode(&bytes);
-        if let Err(difference) = within_a_minute(&format!("{scenario:?}"), || scenario.check()) {
+        if let Err(difference) = under_watch(&format!("{scenario:?}"), || scenario.check()) {
             return Err(TestCaseError::fail(format!("{difference}\n{scenario:?}")));
         }
     });

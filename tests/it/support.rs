@@ -7,12 +7,16 @@ use std::time::Duration;
 
 use procession::{Batch, Loader, Result};
 
+/// How long a test may take before it counts as hanging. Long, as a machine with other work may take minutes for what
+/// takes a second alone, and only a defect ever gets there.
+const PATIENCE: Duration = Duration::from_secs(600);
+
 /// Runs a test under a watchdog: one that hangs ends the test run and says so, instead of holding it up for ever.
-pub(crate) fn within_a_minute<T>(name: &str, test: impl FnOnce() -> T) -> T {
+pub(crate) fn under_watch<T>(name: &str, test: impl FnOnce() -> T) -> T {
     let (done, finished) = mpsc::channel::<()>();
     let name = name.to_owned();
     let watch = thread::spawn(move || {
-        if finished.recv_timeout(Duration::from_secs(60)) == Err(mpsc::RecvTimeoutError::Timeout) {
+        if finished.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
             drop(writeln!(std::io::stderr(), "hangs: {name}"));
             std::process::abort();
         }

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::scenario::Scenario;
-use crate::support::{quiet_panics, within_a_minute};
+use crate::support::{quiet_panics, under_watch};
 
 /// Checks a property on every input that is kept for a target.
 fn replay(target: &str, check: impl Fn(&[u8])) {
@@ -26,8 +26,7 @@ fn replay(target: &str, check: impl Fn(&[u8])) {
     for file in corpus.into_iter().chain(kept("regressions")) {
         let bytes = fs::read(&file).expect("the file can be read");
         let name = file.display().to_string();
-        let checked =
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| within_a_minute(&name, || check(&bytes))));
+        let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| under_watch(&name, || check(&bytes))));
         assert!(checked.is_ok(), "{name} fails; see above");
     }
 }
