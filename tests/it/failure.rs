@@ -378,7 +378,7 @@ fn a_stuck_sample_is_reported_at_its_place() {
                     .batch_size(batch_size)
                     .workers(workers)
                     .on_failure(on_failure)
-                    .timeout(Duration::from_millis(50))
+                    .timeout(Duration::from_millis(500))
                     .build()
                     .unwrap();
                 let mut epoch = loader.epoch(0);
