@@ -132,8 +132,9 @@ pub(crate) struct Run<J: Job> {
     // claimed in order, so whatever the due batch lacks is claimed by somebody who is at work, or can be claimed.
     due: CachePadded<AtomicU64>,
     window: AtomicU64,
-    // Whether somebody found the window full since it was last widened.
+    // Whether somebody found the window full since it was last widened, and whether the consumer waits.
     was_full: AtomicBool,
+    starves: AtomicBool,
     end: AtomicU64,
     budget: Option<Budget>,
     breaker: Breaker,
@@ -160,6 +161,7 @@ impl<J: Job> Run<J> {
             due: CachePadded::new(AtomicU64::new(0)),
             window: AtomicU64::new(settings.window as u64),
             was_full: AtomicBool::new(false),
+            starves: AtomicBool::new(false),
             end: AtomicU64::new(end.min(max_batches(max_rows))),
             budget: settings.window_bytes.map(Budget::new),
             breaker: Breaker::new(),
@@ -211,7 +213,11 @@ impl<J: Job> Run<J> {
                 if seq >= self.end.load(Ordering::Acquire) {
                     return Err(Step::Over);
                 }
-                // Relaxed: a hint to `widen`, nothing hangs on it.
+                // Relaxed: hints, nothing hangs on them. One slow sample holds the consumer up, and there is work to do
+                // behind it as far as the window may grow.
+                if self.starves.load(Ordering::Relaxed) && self.widen() {
+                    continue;
+                }
                 self.was_full.store(true, Ordering::Relaxed);
                 return Err(Step::Full);
             }
@@ -392,14 +398,14 @@ impl<J: Job> Run<J> {
         }
     }
 
-    /// Widens the window when the consumer waits although workers found it full a moment ago: they are as fast as it
-    /// on the whole, but not in step, and a larger window evens that out.
-    fn widen(&self) {
+    /// Doubles the window, as far as it may grow.
+    fn widen(&self) -> bool {
         let window = self.window.load(Ordering::Relaxed);
         let most = self.settings.max_window as u64;
-        if window < most && self.was_full.swap(false, Ordering::Relaxed) {
+        if window < most {
             self.window.store((window * 2).min(most), Ordering::Relaxed);
         }
+        window < most
     }
 }
 
@@ -474,7 +480,11 @@ impl<J: Job> Run<J> {
     /// others run, and sleeps. `None` if the run is cancelled.
     fn wait_for(&self, this: &Arc<dyn Drive>, seq: u64, desk: &Desk) -> Option<J::Output> {
         let alone = self.num_workers() == 0;
-        self.widen();
+        // Workers that found the window full a moment ago are as fast as the consumer on the whole, but not in step with
+        // it; a larger window evens that out.
+        if self.was_full.swap(false, Ordering::Relaxed) {
+            self.widen();
+        }
         loop {
             if alone || (self.settings.timeout.is_none() && self.pace.is_shorter_than_a_wake_up()) {
                 let step = self.step(this, desk);
@@ -487,7 +497,9 @@ impl<J: Job> Run<J> {
                 }
             }
             let start = Instant::now();
+            self.starves.store(true, Ordering::Relaxed);
             let output = self.look_for(seq).or_else(|| self.sleep_until_woken(seq));
+            self.starves.store(false, Ordering::Relaxed);
             desk.meter().record_wait(start.elapsed());
             if output.is_some() || self.breaker.is_broken() {
                 return output;
