@@ -3,6 +3,7 @@
 use std::fmt;
 use std::iter::FusedIterator;
 use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 
 use crate::batch::Batch;
 use crate::engine::{ABANDONED, Engine, RunHandle};
@@ -148,6 +149,7 @@ impl<B: Send + 'static> Iterator for Epochs<B> {
             desk: Desk::new(self.engine.meters.add_consumer()),
             engine: Arc::clone(&self.engine),
             handle: Some(handle),
+            started: Instant::now(),
             part,
             first,
             taken: 0,
@@ -193,6 +195,7 @@ impl<B: Send + 'static> Drop for Epochs<B> {
 pub struct Epoch<B: Send + 'static> {
     engine: Arc<Engine<B>>,
     desk: Desk,
+    started: Instant,
     // Absent once the epoch is over.
     handle: Option<Arc<RunHandle<B>>>,
     part: PartOfEpoch,
@@ -236,6 +239,7 @@ impl<B: Send + 'static> Epoch<B> {
     /// Lets go of the run, and leaves the account with the loader.
     fn end(&mut self) {
         if let Some(handle) = self.handle.take() {
+            self.desk.meter().record_epoch(self.started.elapsed());
             if let Some(bytes) = handle.run.peak_bytes() {
                 self.engine.meters.record_peak(bytes);
             }

@@ -29,6 +29,7 @@ struct Counts {
     batches: AtomicU64,
     waits: AtomicU64,
     wait_ns: AtomicU64,
+    epochs_ns: AtomicU64,
 }
 
 fn add(counter: &AtomicU64, amount: u64) -> u64 {
@@ -120,6 +121,11 @@ impl Meter {
     /// How often its consumer had to wait.
     pub(crate) fn waits(&self) -> u64 {
         self.0.waits.load(Ordering::Relaxed)
+    }
+
+    /// Notes how long an epoch took, from its start to its end.
+    pub(crate) fn record_epoch(&self, took: Duration) {
+        add(&self.0.epochs_ns, nanos(took));
     }
 
     pub(crate) fn record_batch(&self) {
@@ -217,6 +223,7 @@ impl Meters {
                     + sum(&consumers, |counts| &counts.load_ns)
                     + sum(&consumers, |counts| &counts.close_ns),
             ),
+            in_epochs: Duration::from_nanos(sum(&consumers, |counts| &counts.epochs_ns)),
             num_waits: sum(&consumers, |counts| &counts.waits),
             peak_bytes: Some(self.peak_bytes.load(Ordering::Relaxed)).filter(|&bytes| bytes != u64::MAX),
         }
@@ -276,6 +283,8 @@ pub struct Report {
     pub workers_had_no_work: Duration,
     /// The consumer waited for a batch, or loaded samples itself for want of one.
     pub consumer_waited: Duration,
+    /// What the epochs that are over took together, from start to end.
+    pub in_epochs: Duration,
     /// How often it had to wait for somebody else.
     pub num_waits: u64,
     /// The most bytes that were queued, in work and parked at once in the last run, if the window is in bytes.
@@ -289,19 +298,17 @@ impl Report {
             return None;
         }
         let work = self.source_busy + self.transform_busy + self.collate_busy;
-        // A consumer that waits less than a twentieth of the time the loader worked per worker is not held up.
+        // A consumer that waits less than a twentieth of the time is not held up; nor is one that waits less than a
+        // twentieth of the time that the loader worked, where no epoch is over yet.
         let busy = work.as_secs_f64() / self.num_workers.max(1) as f64;
-        Some(
-            if self.consumer_waited.as_secs_f64() < 0.05 * busy
-                || self.consumer_waited < self.workers_waited_for_room / 4
-            {
-                Bottleneck::Consumer
-            } else if self.source_busy > self.transform_busy + self.collate_busy {
-                Bottleneck::Source
-            } else {
-                Bottleneck::Workers
-            },
-        )
+        let spent = busy.max(self.in_epochs.as_secs_f64());
+        Some(if self.consumer_waited.as_secs_f64() < 0.05 * spent {
+            Bottleneck::Consumer
+        } else if self.source_busy > self.transform_busy + self.collate_busy {
+            Bottleneck::Source
+        } else {
+            Bottleneck::Workers
+        })
     }
 }
 

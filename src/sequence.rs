@@ -64,12 +64,13 @@ pub trait Sequence: Send + Sync {
     }
 
     /// The layout that all samples share, if that is known without loading one. Batches are then allocated before
-    /// their first sample and filled in place by [`get_into`](Self::get_into).
+    /// their first sample and filled in place by [`get_into`](Self::get_into). By default what the type of the samples
+    /// tells: numbers and `[T; N]` have one layout, arrays and vectors may differ.
     fn layout(&self) -> Option<<Self::Sample as Stack>::Layout>
     where
         Self::Sample: Stack,
     {
-        None
+        Self::Sample::layout_of_type()
     }
 
     /// Writes the sample at `index` to its row of the batch. Called only if [`layout`](Self::layout) is `Some`.

@@ -53,7 +53,7 @@ pub trait Stage: Send + Sync + 'static {
     where
         Self::Sample: Stack,
     {
-        None
+        Self::Sample::layout_of_type()
     }
     /// Writes a sample to its row. Called only if `layout` is known.
     fn load_into(&self, visit: &Visit, row: Row<'_, Self::Sample>, timer: &mut Timer) -> Result<()>

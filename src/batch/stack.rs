@@ -43,6 +43,10 @@ pub trait Stack: Sized + Send + 'static + Sealed {
 
     /// The layout of this sample.
     fn layout(&self) -> Self::Layout;
+    /// The layout of every sample of this type, if the type alone tells.
+    fn layout_of_type() -> Option<Self::Layout> {
+        None
+    }
     /// The memory that this sample takes in a batch, in bytes.
     fn size_bytes(&self) -> usize;
     /// The memory that a row of this layout takes, in bytes, where the layout tells.
@@ -134,6 +138,9 @@ macro_rules! number {
             type Columns = Buffer<$number>;
 
             fn layout(&self) {}
+            fn layout_of_type() -> Option<()> {
+                Some(())
+            }
             fn size_bytes(&self) -> usize {
                 size_of::<$number>()
             }
@@ -190,6 +197,9 @@ impl<T: Element, const N: usize> Stack for [T; N] {
     type Columns = Buffer<T>;
 
     fn layout(&self) {}
+    fn layout_of_type() -> Option<()> {
+        Some(())
+    }
     fn size_bytes(&self) -> usize {
         size_of::<[T; N]>()
     }
@@ -317,6 +327,9 @@ impl Stack for String {
     type Columns = Buffer<String>;
 
     fn layout(&self) {}
+    fn layout_of_type() -> Option<()> {
+        Some(())
+    }
     fn size_bytes(&self) -> usize {
         size_of::<String>() + self.len()
     }
@@ -354,6 +367,9 @@ macro_rules! tuple {
 
             fn layout(&self) -> Self::Layout {
                 ($(self.$field.layout(),)+)
+            }
+            fn layout_of_type() -> Option<Self::Layout> {
+                Some(($($name::layout_of_type()?,)+))
             }
             fn size_bytes(&self) -> usize {
                 0 $(+ self.$field.size_bytes())+

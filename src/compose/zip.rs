@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn one_layout_that_is_not_known_leaves_the_pair_without() {
-        let pairs = from_fn(4, |index| index as u8).zip(Told::new(4)).unwrap();
+        let pairs = from_fn(4, |index| vec![index as u8]).zip(Told::new(4)).unwrap();
         assert_eq!(pairs.layout(), None);
         check_rows(&pairs);
     }
