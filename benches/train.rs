@@ -19,6 +19,11 @@ const BATCH: usize = 128;
 const WIDTHS: [usize; 4] = [784, 512, 256, 10];
 const ROUNDS: usize = 200;
 
+/// The threads that a step may use: `PROCESSION_THREADS`, or one.
+fn threads() -> usize {
+    std::env::var("PROCESSION_THREADS").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
 /// Numbers in (-1, 1) that look random enough not to be zero.
 fn numbers(rows: usize, columns: usize) -> Array2<f32> {
     Array2::from_shape_fn((rows, columns), |(row, column)| {
@@ -94,7 +99,7 @@ fn model(dropout: bool) -> Model {
             builder = builder.dropout(format!("dropout{k}"), 0.2);
         }
     }
-    builder.dense("logits", WIDTHS[3]).seed(1).build().expect("the model is a sound one")
+    builder.dense("logits", WIDTHS[3]).seed(1).threads(threads()).build().expect("the model is a sound one")
 }
 
 /// Times in microseconds by what was measured.

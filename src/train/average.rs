@@ -157,7 +157,8 @@ impl From<f64> for AverageOptions {
 /// Several averages of one model may exist; one at a time can be applied. While one is, the model and all that share
 /// its weights compute with it, and refuse to train. Dropping an average that is applied puts the raw weights back.
 ///
-/// The update is one pass that reads the weights and reads and writes the average.
+/// The update is one pass that reads the weights and reads and writes the average. Parameters that are not trained,
+/// such as the moving statistics of a [`BatchNorm`](super::BatchNorm), are not averaged: the model has them as they are.
 ///
 /// # Examples
 ///
@@ -210,7 +211,11 @@ impl Average {
         options.check()?;
         model.shared().read().check_raw()?;
         let mut values = Vec::new();
-        model.for_each_param(|_, param| values.push(param.values().to_vec()));
+        model.for_each_param(|_, param| {
+            if param.is_trainable() {
+                values.push(param.values().to_vec());
+            }
+        });
         Ok(Self {
             shared: Arc::clone(model.shared()),
             len: model.num_layers(),
@@ -256,8 +261,10 @@ impl Average {
         let mut values = self.values.iter_mut();
         for named in &chain.layers[..self.len] {
             named.layer.visit_params(&mut |param| {
-                let average = values.next().expect("layers keep their number of parameters");
-                average_pass(average, param.values(), decay);
+                if param.is_trainable() {
+                    let average = values.next().expect("layers keep their number of parameters");
+                    average_pass(average, param.values(), decay);
+                }
             });
         }
         Ok(())
@@ -323,14 +330,18 @@ impl Average {
         for named in &chain.layers[..self.len] {
             let mut names = named.params.iter();
             named.layer.visit_params(&mut |param| {
-                if let (Some(full_name), Some(average)) = (names.next(), values.next())
-                    && full_name == name
+                let full_name = names.next();
+                if !param.is_trainable() {
+                    return;
+                }
+                if let Some(average) = values.next()
+                    && full_name.is_some_and(|full_name| full_name == name)
                 {
                     found = ArrayD::from_shape_vec(IxDyn(param.shape()), average.clone()).ok();
                 }
             });
         }
-        found.ok_or_else(|| Error::argument(format!("no parameter {name}")))
+        found.ok_or_else(|| Error::argument(format!("no trained parameter {name}")))
     }
 
     fn check_model(&self, model: &Model) -> Result<()> {
@@ -346,7 +357,9 @@ impl Average {
         let mut values = self.values.iter_mut();
         for named in &mut chain.layers[..self.len] {
             named.layer.visit_params_mut(&mut |param| {
-                param.swap_values(values.next().expect("layers keep their number of parameters"));
+                if param.is_trainable() {
+                    param.swap_values(values.next().expect("layers keep their number of parameters"));
+                }
             });
         }
         self.applied = !self.applied;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ndarray::{Array2, ArrayView2};
 
+use super::input::Input;
 use super::model::Shared;
 use super::workspace::{Pass, Workspace};
 use crate::{Error, Result};
@@ -74,8 +75,9 @@ impl Function {
         let last = picks.iter().map(|pick| pick.layer).max().unwrap_or(0);
         let mut workspace = Workspace::new(&chain.layers[..=last]);
         for pick in &picks {
-            if let Some(inner) = pick.inner {
-                workspace.want(pick.layer, inner);
+            match pick.inner {
+                Some(inner) => workspace.want(pick.layer, inner),
+                None => workspace.keep(pick.layer),
             }
         }
         drop(chain);
@@ -88,9 +90,9 @@ impl Function {
     ///
     /// # Errors
     ///
-    /// A batch of another width than the model's input, or a layer that fails.
-    pub fn call<'x>(&mut self, x: impl Into<ArrayView2<'x, f32>>) -> Result<Vec<Array2<f32>>> {
-        self.run(x.into())?;
+    /// Samples of another shape than the model's input, or a layer that fails.
+    pub fn call<'x>(&mut self, x: impl Input<'x>) -> Result<Vec<Array2<f32>>> {
+        self.run(x)?;
         Ok((0..self.picks.len()).map(|index| self.value(index).to_owned()).collect())
     }
 
@@ -100,11 +102,14 @@ impl Function {
     /// # Errors
     ///
     /// As [`call`](Self::call).
-    pub fn run<'x>(&mut self, x: impl Into<ArrayView2<'x, f32>>) -> Result<()> {
-        let (x, chain) = (x.into(), self.shared.read());
-        chain.check_input(&x)?;
-        let pass = Pass { training: false, seed: chain.seed, step: 0 };
-        self.workspace.forward(&chain.layers[..self.len], x, pass, self.wants_last_output)
+    pub fn run<'x>(&mut self, x: impl Input<'x>) -> Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let x = x.rows(&shared.read().input_shape)?;
+        shared.work(x.nrows(), || {
+            let chain = shared.read();
+            let pass = Pass { training: false, seed: chain.seed, step: 0 };
+            self.workspace.forward(&chain.layers[..self.len], x, pass, self.wants_last_output)
+        })
     }
 
     /// The value of the name at `index`, as the last [`run`](Self::run) left it.

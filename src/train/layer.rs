@@ -1,10 +1,11 @@
-//! What a layer is: the trait, its parameters, its inner values, and what a pass through it is told.
+//! What a layer is: the trait, its inner values, and what a pass through it is told.
 
 use std::borrow::Cow;
 use std::fmt;
 
-use ndarray::{ArrayView2, ArrayViewD, ArrayViewMut2, ArrayViewMutD, IxDyn};
+use ndarray::{ArrayView2, ArrayViewMut2};
 
+use super::parameter::Parameter;
 use super::stream::{Stream, purpose, stream};
 use crate::Result;
 
@@ -22,8 +23,11 @@ use crate::Result;
 /// 3. [`backward`](Self::backward) follows a `forward` in training with the same `x` and gets its `y`. It *sets* (and
 ///    does not add to) the gradient of every parameter, and writes all of `dx` if there is one. It is not called for
 ///    layers before the first one with parameters.
-/// 4. What a training step changes besides the parameters, such as running statistics, changes in `backward`; several
-///    threads may be in `forward` at once.
+/// 4. What a training step changes besides the trained parameters, such as running statistics, is kept in parameters
+///    that are not trained ([`Parameter::kept`]), so that a checkpoint has all of a layer, and changes in `backward`;
+///    several threads may be in `forward` at once.
+/// 5. A layer that [`passes_through`](Self::passes_through) is run neither forwards nor backwards: its output is its
+///    input, not a copy of it.
 ///
 /// [`check_gradients`](super::check_gradients) tests a layer against clauses 2 and 3.
 ///
@@ -162,127 +166,33 @@ pub trait Layer: fmt::Debug + Send + Sync {
         name.rsplit("::").next().unwrap_or(name)
     }
 
-    /// Whether the layer is a softmax. As a model's last layer it is then left out when the loss is one from logits.
-    fn is_softmax(&self) -> bool {
+    /// Whether the output is the input, in training or in inference, so that nothing has to be computed. Asked once
+    /// per pass; a layer one of whose inner values is read is run all the same.
+    fn passes_through(&self, _training: bool) -> bool {
         false
     }
+
+    /// What a model or a loss has to know of the layer.
+    fn role(&self) -> Role {
+        Role::Plain
+    }
 }
 
-/// A trainable array of a layer, with its gradient.
-///
-/// Values and gradient have the same shape and lie row by row (standard layout).
-#[derive(Debug, Clone)]
-pub struct Parameter {
-    name: Cow<'static, str>,
-    shape: Vec<usize>,
-    /// Always `shape`'s product long, and so is `grads`.
-    values: Vec<f32>,
-    grads: Vec<f32>,
-}
-
-impl Parameter {
-    /// A parameter of a layer: its name within the layer, its shape and its initial values, row by row.
-    ///
-    /// # Panics
-    ///
-    /// If the number of values is not the product of the shape.
-    pub fn new(name: impl Into<Cow<'static, str>>, shape: &[usize], values: Vec<f32>) -> Self {
-        let name = name.into();
-        let number: usize = shape.iter().product();
-        assert_eq!(values.len(), number, "parameter {name} of shape {shape:?} has {} values", values.len());
-        Self { name, shape: shape.to_vec(), grads: vec![0.0; number], values }
-    }
-
-    /// The name within the layer.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The shape of the values and of the gradient.
-    pub fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    /// The number of values.
-    pub fn len(&self) -> usize {
-        self.values.len()
-    }
-
-    /// Whether there are no values.
-    pub fn is_empty(&self) -> bool {
-        self.values.is_empty()
-    }
-
-    /// The values, row by row.
-    pub fn values(&self) -> &[f32] {
-        &self.values
-    }
-
-    /// The values, to be changed.
-    pub fn values_mut(&mut self) -> &mut [f32] {
-        &mut self.values
-    }
-
-    /// The gradient, row by row.
-    pub fn grads(&self) -> &[f32] {
-        &self.grads
-    }
-
-    /// The gradient, to be changed.
-    pub fn grads_mut(&mut self) -> &mut [f32] {
-        &mut self.grads
-    }
-
-    /// The values to be changed, and the gradient.
-    pub fn values_and_grads_mut(&mut self) -> (&mut [f32], &mut [f32]) {
-        (&mut self.values, &mut self.grads)
-    }
-
-    /// The values as an array.
-    pub fn view(&self) -> ArrayViewD<'_, f32> {
-        ArrayViewD::from_shape(IxDyn(&self.shape), &self.values).expect("values have the parameter's shape")
-    }
-
-    /// The values as an array, to be changed.
-    pub fn view_mut(&mut self) -> ArrayViewMutD<'_, f32> {
-        ArrayViewMutD::from_shape(IxDyn(&self.shape), &mut self.values).expect("values have the parameter's shape")
-    }
-
-    /// The gradient as an array.
-    pub fn grad_view(&self) -> ArrayViewD<'_, f32> {
-        ArrayViewD::from_shape(IxDyn(&self.shape), &self.grads).expect("gradients have the parameter's shape")
-    }
-
-    /// The values as a matrix.
-    ///
-    /// # Panics
-    ///
-    /// If the parameter is not two-dimensional.
-    pub fn matrix(&self) -> ArrayView2<'_, f32> {
-        ArrayView2::from_shape(self.matrix_shape(), &self.values).expect("values have the parameter's shape")
-    }
-
-    /// The gradient as a matrix, to be changed.
-    ///
-    /// # Panics
-    ///
-    /// If the parameter is not two-dimensional.
-    pub fn grad_matrix_mut(&mut self) -> ArrayViewMut2<'_, f32> {
-        ArrayViewMut2::from_shape(self.matrix_shape(), &mut self.grads).expect("gradients have the parameter's shape")
-    }
-
-    /// Exchanges the values with others of the same number, without copying them.
-    pub(super) fn swap_values(&mut self, others: &mut Vec<f32>) {
-        assert_eq!(self.values.len(), others.len(), "values of another parameter");
-        std::mem::swap(&mut self.values, others);
-    }
-
-    fn matrix_shape(&self) -> (usize, usize) {
-        match *self.shape {
-            [rows, columns] => (rows, columns),
-            _ => panic!("parameter {} of shape {:?} is not a matrix", self.name, self.shape),
-        }
-    }
+/// What a model or a loss has to know of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Role {
+    /// Nothing.
+    #[default]
+    Plain,
+    /// It makes probabilities of a row: as a model's last layer it is left out when the loss takes the logits of a
+    /// softmax.
+    Softmax,
+    /// It makes a probability of each element: as a model's last layer it is left out when the loss takes the logits of
+    /// a sigmoid.
+    Sigmoid,
+    /// It makes rows of samples of any shape.
+    Flatten,
 }
 
 /// A value inside a layer's computation: its name and its shape.
@@ -293,13 +203,21 @@ pub struct InnerValue {
     pub(super) name: Cow<'static, str>,
     pub(super) width: usize,
     pub(super) once: bool,
-    pub(super) for_backward: bool,
+    pub(super) kept: Kept,
+}
+
+/// In which passes an inner value exists without being asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kept {
+    Never,
+    InTraining,
+    Always,
 }
 
 impl InnerValue {
     /// A value with one row for each row of the batch. An image-like or square value is flattened to its width.
     pub fn new(name: impl Into<Cow<'static, str>>, width: usize) -> Self {
-        Self { name: name.into(), width, once: false, for_backward: false }
+        Self { name: name.into(), width, once: false, kept: Kept::Never }
     }
 
     /// One row for the whole batch, as a mean over the batch has.
@@ -312,7 +230,20 @@ impl InnerValue {
     /// Kept in training for [`Layer::backward`]; other values exist only when a function asks for them.
     #[must_use]
     pub fn for_backward(mut self) -> Self {
-        self.for_backward = true;
+        self.kept = Kept::InTraining;
+        self
+    }
+
+    /// Kept in every pass, for a layer that computes with it.
+    #[must_use]
+    pub(super) fn always(mut self) -> Self {
+        self.kept = Kept::Always;
+        self
+    }
+
+    /// The same value inside a layer inside a layer.
+    pub(super) fn moved_into(mut self, layer: &str) -> Self {
+        self.name = format!("{layer}/{}", self.name).into();
         self
     }
 
@@ -346,7 +277,11 @@ impl Slot {
 
     /// Prepares for a pass over a batch: takes memory only if somebody will read the value.
     pub(super) fn prepare(&mut self, batch: usize, training: bool) {
-        self.active = self.wanted || (training && self.value.for_backward);
+        self.active = match self.value.kept {
+            Kept::Never => self.wanted,
+            Kept::InTraining => self.wanted || training,
+            Kept::Always => true,
+        };
         if self.active {
             self.rows = if self.value.once { 1 } else { batch };
             reserve(&mut self.data, self.rows * self.value.width);
@@ -362,7 +297,7 @@ impl Slot {
         self.data.capacity()
     }
 
-    fn view_mut(&mut self) -> Option<ArrayViewMut2<'_, f32>> {
+    pub(super) fn view_mut(&mut self) -> Option<ArrayViewMut2<'_, f32>> {
         self.active.then(|| view_mut(&mut self.data, self.rows, self.value.width))
     }
 }
@@ -445,7 +380,7 @@ impl Backward<'_> {
     /// If there is no such value, or it was not declared [`for_backward`](InnerValue::for_backward).
     pub fn inner(&self, index: usize) -> ArrayView2<'_, f32> {
         let slot = &self.slots[index];
-        assert!(slot.value.for_backward, "inner value {} is not kept for the backward pass", slot.value.name);
+        assert!(slot.value.kept != Kept::Never, "inner value {} is not kept for the backward pass", slot.value.name);
         slot.view()
     }
 }

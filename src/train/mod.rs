@@ -43,37 +43,40 @@
 //! # Ok::<(), procession::Error>(())
 //! ```
 
-mod activation;
 mod average;
 mod builder;
 mod check;
-mod dense;
-mod dropout;
 mod function;
 mod history;
 mod init;
+mod input;
 mod layer;
+mod layers;
 mod loss;
 mod metric;
 mod model;
 mod optim;
+mod parameter;
+mod products;
 mod stream;
+mod summary;
 #[cfg(test)]
 mod tests;
 mod workspace;
 
-pub use activation::{Relu, Softmax};
 pub use average::{Applied, Average, AverageOptions, WarmUp};
-pub use builder::ModelBuilder;
+pub use builder::{Block, LayerBuilder, ModelBuilder, ModelOptions, SampleShape};
 pub use check::check_gradients;
-pub use dense::Dense;
-pub use dropout::Dropout;
 pub use function::Function;
 pub use history::History;
 pub use init::Init;
-pub use layer::{Backward, Forward, InnerValue, Layer, Parameter};
-pub use loss::{Loss, SoftmaxCrossEntropy};
-pub use metric::{Score, Totals, count_correct};
-pub use model::{Model, Summary};
-pub use optim::{Adam, Optimizer, Params, Sgd};
+pub use input::{Input, Inputs, Supervised, Targets};
+pub use layer::{Backward, Forward, InnerValue, Layer, Role};
+pub use layers::{Activation, BatchNorm, Dense, Dropout, Flatten, LayerNorm, Residual, Softmax};
+pub use loss::{BinaryCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy};
+pub use metric::{ConfusionMatrix, Metric, Score, TopK, Totals, count_correct};
+pub use model::Model;
+pub use optim::{Adam, Clip, Optimizer, OptimizerState, Params, Schedule, Sgd};
+pub use parameter::Parameter;
 pub use stream::Stream;
+pub use summary::Summary;

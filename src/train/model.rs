@@ -1,19 +1,23 @@
 //! The model: a chain of named layers, and what can be done with it.
 
-use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use ndarray::{Array2, ArrayD, ArrayView1, ArrayView2, ArrayViewD};
+use ndarray::{Array2, ArrayD, ArrayView2, ArrayViewD};
+use rayon::ThreadPool;
 
 use super::function::Function;
-use super::layer::{Layer, Parameter};
-use super::loss::{Loss, SoftmaxCrossEntropy, check_labels};
-use super::metric::{Score, count_correct};
-use super::optim::{Optimizer, Params};
+use super::input::{Input, Targets};
+use super::layer::{Layer, Role};
+use super::loss::Loss;
+use super::metric::Score;
+use super::optim::{Clip, Optimizer, Params};
+use super::parameter::Parameter;
+use super::products;
+use super::summary::Summary;
 use super::workspace::{Pass, Workspace};
 use crate::{Error, ErrorKind, Result};
 
-/// A chain of uniquely named layers over batches of shape `(batch, features)`.
+/// A chain of uniquely named layers over batches of shape `(batch, features)`, and a loss.
 ///
 /// A `Model` is a handle: the layers and their weights are shared with the sub-models of [`up_to`](Self::up_to), the
 /// functions of [`function`](Self::function) and the averages made from it, so that training one shows in all of them.
@@ -23,10 +27,16 @@ use crate::{Error, ErrorKind, Result};
 /// A method that reads the weights waits while another thread changes them. A closure that is handed parameters must
 /// not use another handle of the same weights: it would wait for itself.
 ///
+/// # Threads
+///
+/// The products of a large model and the passes over its parameters are shared by the threads of a pool, which the
+/// model makes when it is first worth it ([`threads`](super::LayerBuilder::threads)). Called from a thread of a pool of
+/// rayon's, a model uses that one.
+///
 /// # Determinism
 ///
 /// Initial weights follow from the seed, each layer's name and its shape; a training step from the weights, the batch,
-/// the seed, the step number and the optimiser's state.
+/// the seed, the step number and the optimiser's state; neither on the number of threads.
 ///
 /// # Examples
 ///
@@ -47,24 +57,33 @@ use crate::{Error, ErrorKind, Result};
 ///     model.train_step(&x, &labels, &mut adam)?;
 /// }
 /// let score = model.evaluate(&x, &labels)?;
-/// assert_eq!(score.correct, 2);
+/// assert_eq!(score.correct, Some(2));
 /// # Ok::<(), procession::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct Model {
     shared: Arc<Shared>,
+    loss: Arc<dyn Loss>,
     /// How many layers of the shared chain this handle runs.
     len: usize,
     workspace: Workspace,
     step: u64,
 }
 
-/// A chain behind a lock. A panic inside leaves whole arrays behind, so that poisoning is ignored.
+/// A chain behind a lock, and the threads that work on it. A panic inside leaves whole arrays behind, so that poisoning
+/// is ignored.
 #[derive(Debug)]
-pub(super) struct Shared(RwLock<Chain>);
+pub(super) struct Shared {
+    chain: RwLock<Chain>,
+    num_threads: usize,
+    /// Made when there is a pass that is worth it; none if it cannot be made.
+    pool: OnceLock<Option<ThreadPool>>,
+}
 
 #[derive(Debug)]
 pub(super) struct Chain {
+    pub(super) input_shape: Vec<usize>,
+    /// The product of the input's shape.
     pub(super) input_width: usize,
     pub(super) seed: u64,
     pub(super) layers: Vec<Named>,
@@ -83,19 +102,37 @@ pub(super) struct Named {
     pub(super) width: usize,
     /// The full names of the parameters.
     pub(super) params: Vec<String>,
+    /// The number of values of the largest matrix among them.
+    pub(super) largest_kernel: usize,
 }
 
 impl Shared {
-    pub(super) fn new(chain: Chain) -> Self {
-        Self(RwLock::new(chain))
+    pub(super) fn new(chain: Chain, num_threads: usize) -> Self {
+        Self { chain: RwLock::new(chain), num_threads, pool: OnceLock::new() }
     }
 
     pub(super) fn read(&self) -> RwLockReadGuard<'_, Chain> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.chain.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn write(&self) -> RwLockWriteGuard<'_, Chain> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.chain.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does work on a batch of so many rows: in the pool if the batch and the model are large enough.
+    pub(super) fn work<R: Send>(&self, rows: usize, work: impl FnOnce() -> R + Send) -> R {
+        if self.num_threads < 2 || rayon::current_thread_index().is_some() {
+            return work();
+        }
+        let largest_kernel = self.read().layers.iter().map(|named| named.largest_kernel).max().unwrap_or(0);
+        if !products::is_worth_a_thread(rows, largest_kernel, 1) {
+            return work();
+        }
+        let make = || rayon::ThreadPoolBuilder::new().num_threads(self.num_threads).build().ok();
+        match self.pool.get_or_init(make) {
+            Some(pool) => pool.install(work),
+            None => work(),
+        }
     }
 }
 
@@ -105,14 +142,6 @@ impl Chain {
         len.checked_sub(1).map_or(self.input_width, |last| self.layers[last].width)
     }
 
-    pub(super) fn check_input(&self, x: &ArrayView2<'_, f32>) -> Result<()> {
-        if x.ncols() == self.input_width {
-            return Ok(());
-        }
-        let message = format!("the batch is {} wide, the model's input {}", x.ncols(), self.input_width);
-        Err(Error::new(ErrorKind::Shape, message))
-    }
-
     pub(super) fn check_raw(&self) -> Result<()> {
         if self.averaged {
             return Err(Error::argument("averaged weights are applied, expected the raw ones: restore them first"));
@@ -120,11 +149,13 @@ impl Chain {
         Ok(())
     }
 
-    /// How many of the first `len` layers run before a loss: one from logits leaves out a softmax at the end.
-    fn end_before_loss<T>(&self, len: usize, loss: &impl Loss<T>) -> Result<usize> {
-        let end = if loss.takes_logits() && self.layers[len - 1].layer.is_softmax() { len - 1 } else { len };
+    /// How many of the first `len` layers run before a loss: one that includes what the last layer does leaves it out.
+    fn end_before_loss(&self, len: usize, loss: &dyn Loss) -> Result<usize> {
+        let role = self.layers[len - 1].layer.role();
+        let end = if role != Role::Plain && role == loss.includes() { len - 1 } else { len };
         if end == 0 {
-            return Err(Error::argument("a model of nothing but a softmax has no loss, expected layers before it"));
+            let message = format!("a model of nothing but a {role:?} has no loss, expected layers before it");
+            return Err(Error::argument(message));
         }
         Ok(end)
     }
@@ -137,13 +168,18 @@ impl Chain {
 
 impl Model {
     /// A handle to the first `len` layers of a chain.
-    pub(super) fn from_shared(shared: Arc<Shared>, len: usize, step: u64) -> Self {
+    pub(super) fn from_shared(shared: Arc<Shared>, loss: Arc<dyn Loss>, len: usize, step: u64) -> Self {
         let workspace = Workspace::new(&shared.read().layers[..len]);
-        Self { shared, len, workspace, step }
+        Self { shared, loss, len, workspace, step }
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// The shape of an input sample: a number of features, or several extents.
+    pub fn input_shape(&self) -> Vec<usize> {
+        self.shared.read().input_shape.clone()
     }
 
     /// The number of features of an input row.
@@ -176,7 +212,7 @@ impl Model {
         names
     }
 
-    /// The number of trainable numbers.
+    /// The number of values of all parameters, trained or not.
     pub fn num_params(&self) -> usize {
         let mut number = 0;
         self.for_each_param(|_, param| number += param.len());
@@ -185,13 +221,17 @@ impl Model {
 
     /// The layers, their output widths and their numbers of parameters, to be printed.
     pub fn summary(&self) -> Summary {
-        let chain = self.shared.read();
-        let row = |named: &Named| {
-            let mut params = 0;
-            named.layer.visit_params(&mut |param| params += param.len());
-            (named.name.clone(), named.layer.kind().to_owned(), named.width, params)
-        };
-        Summary { input_width: chain.input_width, rows: chain.layers[..self.len].iter().map(row).collect() }
+        Summary::new(&self.shared.read(), self.len)
+    }
+
+    /// The loss.
+    pub fn loss(&self) -> &dyn Loss {
+        &*self.loss
+    }
+
+    /// Sets the loss of this handle; that of others stays.
+    pub fn set_loss(&mut self, loss: impl Loss + 'static) {
+        self.loss = Arc::new(loss);
     }
 
     /// The training steps made so far: the number of the next one. A sub-model starts with its parent's.
@@ -240,9 +280,10 @@ impl Model {
     ///
     /// # Errors
     ///
-    /// If there is no parameter of this full name.
+    /// If there is no parameter of this full name, or it is not trained.
     pub fn gradient(&self, name: &str) -> Result<ArrayD<f32>> {
-        self.find_param(name, |param| param.grad_view().to_owned())
+        self.find_param(name, |param| param.is_trainable().then(|| param.grad_view().to_owned()))?
+            .ok_or_else(|| Error::argument(format!("parameter {name} is not trained and has no gradient")))
     }
 
     /// Sets the values of a parameter.
@@ -252,6 +293,7 @@ impl Model {
     /// If there is no parameter of this full name, its shape is another, or averaged weights are applied.
     pub fn set_param<'v>(&mut self, name: &str, values: impl Into<ArrayViewD<'v, f32>>) -> Result<()> {
         let values = values.into();
+        self.shared.read().check_raw()?;
         let shape = self.find_param(name, |param| param.shape().to_vec())?;
         if values.shape() != shape {
             let message = format!("values of shape {:?} for {name}, which has shape {shape:?}", values.shape());
@@ -279,12 +321,15 @@ impl Model {
     ///
     /// # Errors
     ///
-    /// If the batch has another width than the model's input, or a layer fails.
-    pub fn forward<'x>(&mut self, x: impl Into<ArrayView2<'x, f32>>) -> Result<ArrayView2<'_, f32>> {
-        let (x, chain) = (x.into(), self.shared.read());
-        chain.check_input(&x)?;
-        let pass = Pass { training: false, seed: chain.seed, step: self.step };
-        self.workspace.forward(&chain.layers[..self.len], x, pass, true)?;
+    /// Samples of another shape than the model's input, or a layer that fails.
+    pub fn forward<'x>(&mut self, x: impl Input<'x>) -> Result<ArrayView2<'_, f32>> {
+        let shared = Arc::clone(&self.shared);
+        let x = x.rows(&shared.read().input_shape)?;
+        shared.work(x.nrows(), || {
+            let chain = shared.read();
+            let pass = Pass { training: false, seed: chain.seed, step: self.step };
+            self.workspace.forward(&chain.layers[..self.len], x, pass, true)
+        })?;
         Ok(self.workspace.output(self.len - 1))
     }
 
@@ -293,56 +338,68 @@ impl Model {
     /// # Errors
     ///
     /// As [`forward`](Self::forward).
-    pub fn predict<'x>(&mut self, x: impl Into<ArrayView2<'x, f32>>) -> Result<Array2<f32>> {
+    pub fn predict<'x>(&mut self, x: impl Input<'x>) -> Result<Array2<f32>> {
         Ok(self.forward(x)?.to_owned())
     }
 
-    /// The cross-entropy and the number of right answers of a batch, in inference.
+    /// The loss and the number of right answers of a batch, in inference.
     ///
     /// # Errors
     ///
-    /// A batch of another width, labels that do not fit (see [`SoftmaxCrossEntropy`]), or a loss that is not finite.
-    pub fn evaluate<'d>(
-        &mut self,
-        x: impl Into<ArrayView2<'d, f32>>,
-        labels: impl Into<ArrayView1<'d, u32>>,
-    ) -> Result<Score> {
-        let labels = labels.into();
-        let (loss, end) = self.loss_only(&SoftmaxCrossEntropy, x.into(), labels)?;
-        Ok(self.score(loss, end, labels))
+    /// Samples of another shape than the model's input, targets that do not fit (see the loss), or a loss that is not
+    /// finite.
+    pub fn evaluate<'d>(&mut self, x: impl Input<'d>, targets: impl Into<Targets<'d>>) -> Result<Score> {
+        let shape = self.shared.read().input_shape.clone();
+        let (x, targets) = (x.rows(&shape)?, targets.into());
+        self.evaluate_rows(x, targets).map(|(score, _)| score)
     }
 
-    /// The cross-entropy of a batch in a training pass, with its gradients in the parameters; nothing is updated.
+    /// As [`evaluate`](Self::evaluate), with the outputs that the loss was computed from.
+    pub(super) fn evaluate_rows(
+        &mut self,
+        x: ArrayView2<'_, f32>,
+        targets: Targets<'_>,
+    ) -> Result<(Score, ArrayView2<'_, f32>)> {
+        let (shared, loss) = (Arc::clone(&self.shared), Arc::clone(&self.loss));
+        let end = shared.read().end_before_loss(self.len, &*loss)?;
+        let value = shared.work(x.nrows(), || {
+            let chain = shared.read();
+            let pass = Pass { training: false, seed: chain.seed, step: self.step };
+            self.workspace.forward(&chain.layers[..end], x, pass, true)?;
+            loss.loss(self.workspace.output(end - 1), targets, None)
+        })?;
+        let outputs = self.workspace.output(end - 1);
+        Ok((score(&*loss, finite(value, self.step)?, outputs, targets), outputs))
+    }
+
+    /// The loss of a batch in a training pass, with its gradients in the parameters; nothing is updated.
     ///
     /// # Errors
     ///
-    /// A batch of another width, labels that do not fit (see [`SoftmaxCrossEntropy`]), or a loss that is not finite
-    /// ([`ErrorKind::Numeric`], naming the step).
-    pub fn loss_and_gradients<'d>(
-        &mut self,
-        x: impl Into<ArrayView2<'d, f32>>,
-        labels: impl Into<ArrayView1<'d, u32>>,
-    ) -> Result<Score> {
-        let labels = labels.into();
-        let (loss, end) = self.loss_and_backward(&SoftmaxCrossEntropy, x.into(), labels)?;
-        Ok(self.score(loss, end, labels))
+    /// Samples of another shape than the model's input, targets that do not fit (see the loss), or a loss that is not
+    /// finite ([`ErrorKind::Numeric`], naming the step).
+    pub fn loss_and_gradients<'d>(&mut self, x: impl Input<'d>, targets: impl Into<Targets<'d>>) -> Result<Score> {
+        let shape = self.shared.read().input_shape.clone();
+        self.gradients_of_rows(x.rows(&shape)?, targets.into())
     }
 
-    /// As [`loss_and_gradients`](Self::loss_and_gradients), for any loss; returns the loss alone.
-    ///
-    /// # Errors
-    ///
-    /// A batch of another width, targets that do not fit, or a loss that is not finite.
-    pub fn loss_and_gradients_with<'x, T>(
-        &mut self,
-        loss: &impl Loss<T>,
-        x: impl Into<ArrayView2<'x, f32>>,
-        targets: T,
-    ) -> Result<f32> {
-        Ok(self.loss_and_backward(loss, x.into(), targets)?.0)
+    pub(super) fn gradients_of_rows(&mut self, x: ArrayView2<'_, f32>, targets: Targets<'_>) -> Result<Score> {
+        let (shared, loss) = (Arc::clone(&self.shared), Arc::clone(&self.loss));
+        let end = shared.read().end_before_loss(self.len, &*loss)?;
+        shared.work(x.nrows(), || {
+            let mut chain = shared.write();
+            let pass = Pass { training: true, seed: chain.seed, step: self.step };
+            let layers = &mut chain.layers[..end];
+            self.workspace.forward(layers, x, pass, true)?;
+            let (outputs, gradient) = self.workspace.output_and_gradient(end - 1);
+            let value = finite(loss.loss(outputs, targets, Some(gradient))?, self.step)?;
+            let score = score(&*loss, value, outputs, targets);
+            self.workspace.backward(layers, x)?;
+            Ok(score)
+        })
     }
 
-    /// One step of training: the cross-entropy of a batch, its gradients, and the optimiser's update.
+    /// One step of training: the loss of a batch, its gradients, and the optimiser's update.
     ///
     /// The score is that of the weights before the update, with dropout.
     ///
@@ -352,17 +409,38 @@ impl Model {
     /// they were before.
     pub fn train_step<'d>(
         &mut self,
-        x: impl Into<ArrayView2<'d, f32>>,
-        labels: impl Into<ArrayView1<'d, u32>>,
+        x: impl Input<'d>,
+        targets: impl Into<Targets<'d>>,
         optimizer: &mut dyn Optimizer,
     ) -> Result<Score> {
-        self.shared.read().check_raw()?;
-        let score = self.loss_and_gradients(x, labels)?;
-        self.apply_gradients(optimizer)?;
-        Ok(score)
+        let shared = Arc::clone(&self.shared);
+        let x = {
+            let chain = shared.read();
+            chain.check_raw()?;
+            x.rows(&chain.input_shape)?
+        };
+        let targets = targets.into();
+        // One stay in the pool for all of a step: to go in and out takes two wake-ups.
+        shared.work(x.nrows(), || {
+            let score = self.gradients_of_rows(x, targets)?;
+            self.apply_gradients(optimizer)?;
+            Ok(score)
+        })
     }
 
-    /// Lets the optimiser update the parameters from their gradients, and counts a step.
+    /// Clips the gradients that the last backward pass left, and returns the norm that all of them together had.
+    ///
+    /// # Errors
+    ///
+    /// A bound that is not above 0, or averaged weights are applied.
+    pub fn clip_gradients(&mut self, clip: Clip) -> Result<f64> {
+        clip.check()?;
+        let mut chain = self.shared.write();
+        chain.check_raw()?;
+        Ok(clip.apply(&mut Params::new(&mut chain.layers[..self.len])))
+    }
+
+    /// Lets the optimiser update the trained parameters from their gradients, and counts a step.
     ///
     /// # Errors
     ///
@@ -411,58 +489,7 @@ impl Model {
                 Error::argument(format!("no layer {layer}, expected one of {}", chain.names(self.len)))
             })?
         };
-        Ok(Self::from_shared(Arc::clone(&self.shared), position + 1, self.step))
-    }
-
-    /// The loss in inference, and the number of layers that were run.
-    fn loss_only<T>(&mut self, loss: &impl Loss<T>, x: ArrayView2<'_, f32>, targets: T) -> Result<(f32, usize)> {
-        let chain = self.shared.read();
-        let end = chain.end_before_loss(self.len, loss)?;
-        chain.check_input(&x)?;
-        let pass = Pass { training: false, seed: chain.seed, step: self.step };
-        self.workspace.forward(&chain.layers[..end], x, pass, true)?;
-        let value = loss.loss(self.workspace.output(end - 1), targets, None)?;
-        Ok((finite(value, self.step)?, end))
-    }
-
-    /// The loss and the gradients in training, and the number of layers that were run.
-    fn loss_and_backward<T>(
-        &mut self,
-        loss: &impl Loss<T>,
-        x: ArrayView2<'_, f32>,
-        targets: T,
-    ) -> Result<(f32, usize)> {
-        let mut chain = self.shared.write();
-        let end = chain.end_before_loss(self.len, loss)?;
-        chain.check_input(&x)?;
-        let pass = Pass { training: true, seed: chain.seed, step: self.step };
-        let layers = &mut chain.layers[..end];
-        self.workspace.forward(layers, x, pass, true)?;
-        let (outputs, gradient) = self.workspace.output_and_gradient(end - 1);
-        let value = finite(loss.loss(outputs, targets, Some(gradient))?, self.step)?;
-        self.workspace.backward(layers, x)?;
-        Ok((value, end))
-    }
-
-    fn score(&self, loss: f32, end: usize, labels: ArrayView1<'_, u32>) -> Score {
-        let outputs = self.workspace.output(end - 1);
-        Score { loss, correct: count_correct(outputs, labels), samples: labels.len() }
-    }
-
-    /// The fraction of rows whose largest output is the label's, in inference.
-    ///
-    /// # Errors
-    ///
-    /// As [`evaluate`](Self::evaluate), save that no loss is computed.
-    pub fn accuracy<'d>(
-        &mut self,
-        x: impl Into<ArrayView2<'d, f32>>,
-        labels: impl Into<ArrayView1<'d, u32>>,
-    ) -> Result<f64> {
-        let labels = labels.into();
-        let outputs = self.forward(x)?;
-        check_labels(outputs.dim(), labels)?;
-        Ok(count_correct(outputs, labels) as f64 / labels.len() as f64)
+        Ok(Self::from_shared(Arc::clone(&self.shared), Arc::clone(&self.loss), position + 1, self.step))
     }
 
     #[cfg(test)]
@@ -476,70 +503,13 @@ impl Model {
     }
 }
 
+fn score(loss: &dyn Loss, value: f32, outputs: ArrayView2<'_, f32>, targets: Targets<'_>) -> Score {
+    Score { loss: value, samples: targets.num_samples(), correct: loss.count_correct(outputs, targets) }
+}
+
 fn finite(loss: f32, step: u64) -> Result<f32> {
     if loss.is_finite() {
         return Ok(loss);
     }
     Err(Error::new(ErrorKind::Numeric, format!("the loss is {loss} at step {step}")))
-}
-
-/// A model's layers as a table; its `Display` is what `summary` prints.
-///
-/// # Examples
-///
-/// ```
-/// use procession::train::Model;
-///
-/// let model = Model::builder(784).dense("hidden", 512).relu("relu").dense("logits", 10).build()?;
-/// let expected = "\
-/// layer   kind   output  parameters
-/// input   -      784              0
-/// hidden  Dense  512        401,920
-/// relu    Relu   512              0
-/// logits  Dense  10           5,130
-/// total                     407,050
-/// ";
-/// assert_eq!(model.summary().to_string(), expected);
-/// # Ok::<(), procession::Error>(())
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Summary {
-    input_width: usize,
-    /// Name, kind, output width, parameters.
-    rows: Vec<(String, String, usize, usize)>,
-}
-
-impl fmt::Display for Summary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let total: usize = self.rows.iter().map(|row| row.3).sum();
-        let cells = |name: &str, kind: &str, width: &str, params: &str| [name, kind, width, params].map(str::to_owned);
-        let mut table = vec![
-            cells("layer", "kind", "output", "parameters"),
-            cells("input", "-", &self.input_width.to_string(), "0"),
-        ];
-        for (name, kind, width, params) in &self.rows {
-            table.push(cells(name, kind, &width.to_string(), &thousands(*params)));
-        }
-        table.push(cells("total", "", "", &thousands(total)));
-        let width = |column: usize| table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-        let widths = [width(0), width(1), width(2), width(3)];
-        for [name, kind, output, params] in &table {
-            let [a, b, c, d] = widths;
-            writeln!(f, "{name:a$}  {kind:b$}  {output:c$}  {params:>d$}")?;
-        }
-        Ok(())
-    }
-}
-
-/// A number with a comma between groups of three digits.
-fn thousands(number: usize) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }

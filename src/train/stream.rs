@@ -40,6 +40,11 @@ pub(super) fn word(name: &str) -> u64 {
     fingerprint(name.bytes().map(u64::from))
 }
 
+/// The name of a layer inside another layer, whose word is `outer`, as a word for [`stream`].
+pub(super) fn word_within(outer: u64, name: &str) -> u64 {
+    fingerprint([outer, word(name)])
+}
+
 impl Stream {
     /// The next 64 bits.
     #[inline]

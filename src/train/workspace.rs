@@ -32,12 +32,19 @@ struct Place {
     width: usize,
     output: Vec<f32>,
     slots: Vec<Slot>,
+    /// Whether somebody reads the output after the pass, besides the next layer.
+    kept: bool,
+    /// Where the output of the last pass is.
+    source: Source,
 }
 
-impl Place {
-    fn output(&self, rows: usize) -> ArrayView2<'_, f32> {
-        view(&self.output, rows, self.width)
-    }
+/// Where the output of a layer is: that of a layer that passes its input through is its input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// The input of the model, which a pass does not keep.
+    Input,
+    /// The buffer of a layer.
+    Layer(usize),
 }
 
 impl Workspace {
@@ -46,6 +53,8 @@ impl Workspace {
             width: named.width,
             output: Vec::new(),
             slots: named.layer.inner_values().into_iter().map(Slot::new).collect(),
+            kept: false,
+            source: Source::Input,
         };
         Self { rows: 0, places: layers.iter().map(place).collect(), dy: Vec::new(), dx: Vec::new() }
     }
@@ -53,6 +62,19 @@ impl Workspace {
     /// Asks for an inner value in every pass from now on.
     pub(super) fn want(&mut self, layer: usize, inner: usize) {
         self.places[layer].slots[inner].wanted = true;
+    }
+
+    /// Has the output of a layer be there after every pass from now on. That of the last layer of a pass always is.
+    pub(super) fn keep(&mut self, layer: usize) {
+        self.places[layer].kept = true;
+    }
+
+    /// The data of a source.
+    fn at<'w>(places: &'w [Place], source: Source, x: ArrayView2<'w, f32>, rows: usize) -> ArrayView2<'w, f32> {
+        match source {
+            Source::Input => x,
+            Source::Layer(layer) => view(&places[layer].output, rows, places[layer].width),
+        }
     }
 
     /// Runs the layers on a batch whose width was checked.
@@ -65,15 +87,27 @@ impl Workspace {
     ) -> Result<()> {
         let rows = x.nrows();
         self.rows = rows;
+        let mut source = Source::Input;
         for (k, named) in layers.iter().enumerate() {
+            let is_last = k + 1 == layers.len();
             let (before, rest) = self.places.split_at_mut(k);
-            let Place { width, output, slots } = &mut rest[0];
-            let x = before.last().map_or(x, |place| place.output(rows));
+            let place = &mut rest[0];
+            // The input of the model is gone after the pass, so that whoever reads it then needs a copy.
+            let needs_copy = source == Source::Input && (is_last || place.kept);
+            let reads_inner = place.slots.iter().any(|slot| slot.wanted);
+            if named.layer.passes_through(pass.training) && !needs_copy && !reads_inner {
+                place.source = source;
+                continue;
+            }
+            let x = Self::at(before, source, x, rows);
+            source = Source::Layer(k);
+            place.source = source;
+            let Place { width, output, slots, .. } = place;
             reserve(output, rows * *width);
             slots.iter_mut().for_each(|slot| slot.prepare(rows, pass.training));
             let mut told = Forward {
                 training: pass.training,
-                wants_output: wants_last_output || k + 1 < layers.len(),
+                wants_output: wants_last_output || !is_last,
                 seed: pass.seed,
                 step: pass.step,
                 layer: named.key,
@@ -92,26 +126,34 @@ impl Workspace {
         // Nothing before the first layer with parameters has a use for a gradient.
         let first = layers.iter().position(|named| !named.params.is_empty()).unwrap_or(layers.len());
         for (k, named) in layers.iter_mut().enumerate().skip(first).rev() {
-            let (before, rest) = self.places.split_at(k);
-            let x = before.last().map_or(x, |place| place.output(rows));
+            let place = &self.places[k];
+            if place.source != Source::Layer(k) {
+                // What passed through forwards does so backwards.
+                continue;
+            }
+            let source = k.checked_sub(1).map_or(Source::Input, |before| self.places[before].source);
+            let x = Self::at(&self.places, source, x, rows);
             let dx = (k > first).then(|| {
                 reserve(&mut self.dx, rows * x.ncols());
                 view_mut(&mut self.dx, rows, x.ncols())
             });
-            let place = &rest[0];
+            let y = view(&place.output, rows, place.width);
             let dy = view(&self.dy, rows, place.width);
             named
                 .layer
-                .backward(x, place.output(rows), dy, dx, &Backward { slots: &place.slots })
+                .backward(x, y, dy, dx, &Backward { slots: &place.slots })
                 .map_err(|error| in_layer(&named.name, error))?;
             std::mem::swap(&mut self.dy, &mut self.dx);
         }
         Ok(())
     }
 
-    /// The output of a layer of the last forward pass.
+    /// The output of a layer of the last forward pass, which was its last one or one to keep.
     pub(super) fn output(&self, layer: usize) -> ArrayView2<'_, f32> {
-        self.places[layer].output(self.rows)
+        match self.places[layer].source {
+            Source::Layer(source) => view(&self.places[source].output, self.rows, self.places[source].width),
+            Source::Input => unreachable!("an output to be read is in a buffer"),
+        }
     }
 
     /// An inner value of the last forward pass.
@@ -121,9 +163,12 @@ impl Workspace {
 
     /// The output of a layer, and the place for the gradient of a loss with respect to it.
     pub(super) fn output_and_gradient(&mut self, layer: usize) -> (ArrayView2<'_, f32>, ArrayViewMut2<'_, f32>) {
-        let place = &self.places[layer];
-        reserve(&mut self.dy, self.rows * place.width);
-        (place.output(self.rows), view_mut(&mut self.dy, self.rows, place.width))
+        let (rows, width) = (self.rows, self.places[layer].width);
+        let Source::Layer(source) = self.places[layer].source else {
+            unreachable!("the last output of a pass is in a buffer")
+        };
+        reserve(&mut self.dy, rows * width);
+        (view(&self.places[source].output, rows, width), view_mut(&mut self.dy, rows, width))
     }
 
     /// The bytes held, to see that a steady state allocates nothing.

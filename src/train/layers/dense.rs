@@ -1,11 +1,12 @@
 //! The fully connected layer.
 
-use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayView2, ArrayViewMut2};
 
-use super::init::Init;
-use super::layer::{Backward, Forward, Layer, Parameter};
-use super::stream::Stream;
+use super::super::init::Init;
+use super::super::layer::{Backward, Forward, Layer};
+use super::super::parameter::Parameter;
+use super::super::products;
+use super::super::stream::Stream;
 use crate::{Error, Result};
 
 /// A fully connected layer: `y = x · kernel + bias`.
@@ -71,9 +72,9 @@ impl Layer for Dense {
             // The bias goes in first and the product is added to it: one pass less over the output.
             Some(bias) => {
                 y.assign(&ndarray::aview1(bias.values()));
-                general_mat_mul(1.0, &x, &kernel, 1.0, &mut y);
+                products::mul(x, kernel, 1.0, y);
             }
-            None => general_mat_mul(1.0, &x, &kernel, 0.0, &mut y),
+            None => products::mul(x, kernel, 0.0, y),
         }
         Ok(())
     }
@@ -86,7 +87,7 @@ impl Layer for Dense {
         dx: Option<ArrayViewMut2<'_, f32>>,
         _pass: &Backward<'_>,
     ) -> Result<()> {
-        general_mat_mul(1.0, &x.t(), &dy, 0.0, &mut self.params[0].grad_matrix_mut());
+        products::mul(x.t(), dy, 0.0, self.params[0].grad_matrix_mut());
         if let Some(bias) = self.params.get_mut(1) {
             let grads = bias.grads_mut();
             grads.fill(0.0);
@@ -94,8 +95,8 @@ impl Layer for Dense {
                 grads.iter_mut().zip(row).for_each(|(grad, dy)| *grad += dy);
             }
         }
-        if let Some(mut dx) = dx {
-            general_mat_mul(1.0, &dy, &self.params[0].matrix().t(), 0.0, &mut dx);
+        if let Some(dx) = dx {
+            products::mul(dy, self.params[0].matrix().t(), 0.0, dx);
         }
         Ok(())
     }
@@ -111,7 +112,7 @@ impl Layer for Dense {
 
 #[cfg(test)]
 mod tests {
-    use super::super::check_gradients;
+    use super::super::super::check_gradients;
     use super::*;
 
     #[test]

@@ -2,8 +2,8 @@
 
 use ndarray::{ArrayView2, ArrayViewMut2};
 
-use super::layer::{Backward, Forward, InnerValue, Layer, map2};
-use super::stream::Stream;
+use super::super::layer::{Backward, Forward, InnerValue, Layer, map2};
+use super::super::stream::Stream;
 use crate::{Error, Result};
 
 /// Sets a random part of the elements to 0 in training and scales the others by `1 / (1 - rate)`; passes the input on
@@ -72,6 +72,10 @@ impl Layer for Dropout {
         }
         Ok(())
     }
+
+    fn passes_through(&self, training: bool) -> bool {
+        !training || self.rate == 0.0
+    }
 }
 
 /// Fills the mask with 0 and `1 / (1 - rate)`. Two elements share the 64 bits of one draw.
@@ -93,8 +97,8 @@ fn draw_mask(rate: f32, mut stream: Stream, mask: &mut [f32]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::check_gradients;
-    use super::super::stream::stream;
+    use super::super::super::check_gradients;
+    use super::super::super::stream::stream;
     use super::*;
 
     #[test]
