@@ -161,6 +161,13 @@ impl Error {
         error
     }
 
+    /// Adds to what went wrong, where a place has no field of its own.
+    #[cfg(feature = "train")]
+    pub(crate) fn with_detail(mut self, detail: impl fmt::Display) -> Self {
+        self.0.message = format!("{}{detail}", self.0.message).into();
+        self
+    }
+
     /// Adds the cause.
     pub fn with_cause(mut self, cause: impl Into<BoxError>) -> Self {
         self.0.cause = Some(cause.into());

@@ -187,9 +187,17 @@ fn people_get_a_table_and_files() {
     }
     let mut files: Vec<_> = fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     files.sort();
-    assert_eq!(files, ["history.csv", "history.svg"], "and no temporary files");
+    let expected = [
+        "checkpoint-000000000020.safetensors",
+        "checkpoint-000000000030.safetensors",
+        "history.csv",
+        "history.svg",
+        "model-averaged.safetensors",
+        "model.safetensors",
+    ];
+    assert_eq!(files, expected, "and no temporary files");
     let csv = fs::read_to_string(out.join("history.csv")).unwrap();
-    assert!(csv.starts_with("epoch,step,train_loss,"), "{csv}");
+    assert!(csv.starts_with("epoch,step,loss,"), "{csv}");
     assert_eq!(csv.lines().count(), 4);
     assert!(csv.lines().nth(3).unwrap().starts_with("2,30,"), "{csv}");
     let svg = fs::read_to_string(out.join("history.svg")).unwrap();
@@ -220,7 +228,7 @@ fn mistakes_are_named_in_one_line() {
         ("train --window 0", 1, "a window of 0 batches, expected at least 1"),
         ("train --data /no/such/directory", 1, "/no/such/directory"),
         ("train --data /", 1, "train-images-idx3-ubyte"),
-        ("train --learning-rate 1e30 --hidden 4", 1, "epoch 0: the loss is"),
+        ("train --learning-rate 1e30 --hidden 4", 1, "of epoch 0 with samples "),
         ("order", 2, "--len <N>"),
         ("order --len x", 2, "invalid value 'x' for '--len <N>'"),
         ("order --len 18446744073709551615", 1, "18446744073709551615 samples, expected at most 9223372036854775808"),

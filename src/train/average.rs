@@ -190,6 +190,12 @@ pub struct Average {
     /// By parameter: the averages, or the raw weights while `applied`.
     values: Vec<Vec<f32>>,
     applied: bool,
+    counts: Counts,
+}
+
+/// How far an average has come.
+#[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize, serde::Deserialize)]
+pub(super) struct Counts {
     /// Calls of `update`.
     steps: u64,
     /// Updates that averaged, that is, were not copies.
@@ -197,6 +203,7 @@ pub struct Average {
     /// Whether any update was made.
     updated: bool,
     /// 1 minus the product of the decays so far, for the bias correction.
+    #[serde(with = "super::exact")]
     unbias: f64,
 }
 
@@ -222,10 +229,7 @@ impl Average {
             options,
             values,
             applied: false,
-            steps: 0,
-            averaged: 0,
-            updated: false,
-            unbias: 0.0,
+            counts: Counts::default(),
         })
     }
 
@@ -236,7 +240,23 @@ impl Average {
 
     /// The steps seen so far, that is, the calls of [`update`](Self::update).
     pub fn steps(&self) -> u64 {
-        self.steps
+        self.counts.steps
+    }
+
+    /// The averages by parameter, in the model's order, and how far they have come; not while they are applied.
+    pub(super) fn parts(&self) -> Result<(&[Vec<f32>], Counts)> {
+        if self.applied {
+            return Err(Error::argument("the average is applied: restore the raw weights first"));
+        }
+        Ok((&self.values, self.counts))
+    }
+
+    /// Goes on from averages of the same sizes.
+    pub(super) fn set_parts<'v>(&mut self, values: impl Iterator<Item = &'v [f32]>, counts: Counts) -> Result<()> {
+        self.parts()?;
+        self.values.iter_mut().zip(values).for_each(|(own, values)| own.copy_from_slice(values));
+        self.counts = counts;
+        Ok(())
     }
 
     /// Takes note of an optimiser step: averages the weights in, copies them, or does nothing, as the options say.
@@ -251,13 +271,14 @@ impl Average {
         }
         let chain = self.shared.read();
         chain.check_raw()?;
-        self.steps += 1;
-        if !self.steps.is_multiple_of(self.options.every) {
+        let (counts, options) = (&mut self.counts, &self.options);
+        counts.steps += 1;
+        if !counts.steps.is_multiple_of(options.every) {
             return Ok(());
         }
-        let copies = self.steps <= self.options.start || (self.options.start > 0 && !self.updated);
-        let decay = if copies { 0.0 } else { next_decay(&self.options, &mut self.averaged, &mut self.unbias) };
-        self.updated = true;
+        let copies = counts.steps <= options.start || (options.start > 0 && !counts.updated);
+        let decay = if copies { 0.0 } else { next_decay(options, counts) };
+        counts.updated = true;
         let mut values = self.values.iter_mut();
         for named in &chain.layers[..self.len] {
             named.layer.visit_params(&mut |param| {
@@ -407,13 +428,13 @@ impl Drop for Applied<'_> {
 }
 
 /// The factor `a` of the next averaging update, and the counts after it.
-fn next_decay(options: &AverageOptions, averaged: &mut u64, unbias: &mut f64) -> f64 {
-    let decay = options.decay_at(*averaged);
-    *averaged += 1;
+fn next_decay(options: &AverageOptions, counts: &mut Counts) -> f64 {
+    let decay = options.decay_at(counts.averaged);
+    counts.averaged += 1;
     // 1 - d1 d2 ... dt, built up from small numbers: nothing cancels.
-    let before = *unbias;
-    *unbias = (1.0 - decay) + decay * before;
-    if options.bias_correction { decay * before / *unbias } else { decay }
+    let before = counts.unbias;
+    counts.unbias = (1.0 - decay) + decay * before;
+    if options.bias_correction { decay * before / counts.unbias } else { decay }
 }
 
 /// `T <- a T + (1 - a) t`, which the compiler turns into vector instructions.

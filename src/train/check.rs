@@ -92,7 +92,8 @@ impl Probe {
     fn loss(&mut self) -> Result<f64> {
         self.slots.iter_mut().for_each(|slot| slot.prepare(self.x.nrows(), true));
         let slots = &mut self.slots;
-        let mut pass = Forward { training: true, wants_output: true, seed: self.seed, step: 3, layer: 0, slots };
+        let mut pass =
+            Forward { training: true, wants_output: true, seed: self.seed, step: 3, part: 0, layer: 0, slots };
         self.y.fill(f32::NAN);
         self.layer.forward(self.x.view(), self.y.view_mut(), &mut pass)?;
         Ok(self.y.iter().zip(&self.weights).map(|(&y, &weight)| f64::from(y) * f64::from(weight)).sum())

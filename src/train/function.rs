@@ -107,7 +107,7 @@ impl Function {
         let x = x.rows(&shared.read().input_shape)?;
         shared.work(x.nrows(), || {
             let chain = shared.read();
-            let pass = Pass { training: false, seed: chain.seed, step: 0 };
+            let pass = Pass { training: false, seed: chain.seed, step: 0, part: 0 };
             self.workspace.forward(&chain.layers[..self.len], x, pass, self.wants_last_output)
         })
     }

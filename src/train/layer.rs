@@ -329,6 +329,7 @@ pub struct Forward<'p> {
     pub(super) wants_output: bool,
     pub(super) seed: u64,
     pub(super) step: u64,
+    pub(super) part: u64,
     pub(super) layer: u64,
     pub(super) slots: &'p mut [Slot],
 }
@@ -349,9 +350,13 @@ impl Forward<'_> {
         self.step
     }
 
-    /// A stream that follows from the model's seed, the layer's name, the step and `number`.
+    /// A stream that follows from the model's seed, the layer's name, the step and `number`; and, where the gradients of
+    /// several batches make one step, from which of them this is.
     pub fn stream(&self, number: u64) -> Stream {
-        stream(self.seed, &[purpose::STEP, self.layer, self.step, number])
+        match self.part {
+            0 => stream(self.seed, &[purpose::STEP, self.layer, self.step, number]),
+            part => stream(self.seed, &[purpose::STEP, self.layer, self.step, number, part]),
+        }
     }
 
     /// The places of all inner values, in the order of [`Layer::inner_values`]; `None` where nobody will read one.

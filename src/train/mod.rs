@@ -45,7 +45,12 @@
 
 mod average;
 mod builder;
+mod callback;
 mod check;
+mod checkpoint;
+mod exact;
+mod file;
+mod fit;
 mod function;
 mod history;
 mod init;
@@ -58,15 +63,23 @@ mod model;
 mod optim;
 mod parameter;
 mod products;
+#[cfg(feature = "progress")]
+mod progress;
 mod stream;
 mod summary;
 #[cfg(test)]
 mod tests;
+mod trainer;
+mod weights;
 mod workspace;
 
 pub use average::{Applied, Average, AverageOptions, WarmUp};
 pub use builder::{Block, LayerBuilder, ModelBuilder, ModelOptions, SampleShape};
+pub use callback::{Callback, CallbackState, EarlyStopping, Flow, Moment, SaveHistory};
 pub use check::check_gradients;
+pub use checkpoint::{Checkpoint, CheckpointDir, Latest};
+pub use file::replace_file;
+pub use fit::{Ending, Evaluation};
 pub use function::Function;
 pub use history::History;
 pub use init::Init;
@@ -78,5 +91,9 @@ pub use metric::{ConfusionMatrix, Metric, Score, TopK, Totals, count_correct};
 pub use model::Model;
 pub use optim::{Adam, Clip, Optimizer, OptimizerState, Params, Schedule, Sgd};
 pub use parameter::Parameter;
+#[cfg(feature = "progress")]
+pub use progress::Progress;
 pub use stream::Stream;
 pub use summary::Summary;
+pub use trainer::{Resumed, Trainer};
+pub use weights::{Naming, Weights};

@@ -68,6 +68,8 @@ pub struct Model {
     len: usize,
     workspace: Workspace,
     step: u64,
+    /// Which of the batches that make one step the next one is, from 0.
+    part: u64,
 }
 
 /// A chain behind a lock, and the threads that work on it. A panic inside leaves whole arrays behind, so that poisoning
@@ -170,7 +172,7 @@ impl Model {
     /// A handle to the first `len` layers of a chain.
     pub(super) fn from_shared(shared: Arc<Shared>, loss: Arc<dyn Loss>, len: usize, step: u64) -> Self {
         let workspace = Workspace::new(&shared.read().layers[..len]);
-        Self { shared, loss, len, workspace, step }
+        Self { shared, loss, len, workspace, step, part: 0 }
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -242,6 +244,16 @@ impl Model {
     /// Sets the number of the next training step, as a resume does. Dropout masks follow from it.
     pub fn set_step(&mut self, step: u64) {
         self.step = step;
+    }
+
+    /// Sets which of the batches that make one step the next one is, from 0: each has its own dropout masks.
+    pub(super) fn set_part(&mut self, part: u64) {
+        self.part = part;
+    }
+
+    /// The seed of initial weights and dropout masks.
+    pub fn seed(&self) -> u64 {
+        self.shared.read().seed
     }
 
     /// Shows every parameter with its full name, such as `hidden1/kernel`.
@@ -327,7 +339,7 @@ impl Model {
         let x = x.rows(&shared.read().input_shape)?;
         shared.work(x.nrows(), || {
             let chain = shared.read();
-            let pass = Pass { training: false, seed: chain.seed, step: self.step };
+            let pass = Pass { training: false, seed: chain.seed, step: self.step, part: 0 };
             self.workspace.forward(&chain.layers[..self.len], x, pass, true)
         })?;
         Ok(self.workspace.output(self.len - 1))
@@ -364,7 +376,7 @@ impl Model {
         let end = shared.read().end_before_loss(self.len, &*loss)?;
         let value = shared.work(x.nrows(), || {
             let chain = shared.read();
-            let pass = Pass { training: false, seed: chain.seed, step: self.step };
+            let pass = Pass { training: false, seed: chain.seed, step: self.step, part: 0 };
             self.workspace.forward(&chain.layers[..end], x, pass, true)?;
             loss.loss(self.workspace.output(end - 1), targets, None)
         })?;
@@ -388,7 +400,7 @@ impl Model {
         let end = shared.read().end_before_loss(self.len, &*loss)?;
         shared.work(x.nrows(), || {
             let mut chain = shared.write();
-            let pass = Pass { training: true, seed: chain.seed, step: self.step };
+            let pass = Pass { training: true, seed: chain.seed, step: self.step, part: self.part };
             let layers = &mut chain.layers[..end];
             self.workspace.forward(layers, x, pass, true)?;
             let (outputs, gradient) = self.workspace.output_and_gradient(end - 1);
@@ -450,6 +462,7 @@ impl Model {
         chain.check_raw()?;
         optimizer.step(&mut Params::new(&mut chain.layers[..self.len]))?;
         self.step += 1;
+        self.part = 0;
         Ok(())
     }
 

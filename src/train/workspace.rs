@@ -12,6 +12,8 @@ pub(super) struct Pass {
     pub(super) training: bool,
     pub(super) seed: u64,
     pub(super) step: u64,
+    /// Which of the passes of one step it is, from 0, where several make one.
+    pub(super) part: u64,
 }
 
 /// Outputs, inner values and gradients of one batch. Buffers grow to the largest batch seen; a smaller one uses their
@@ -110,6 +112,7 @@ impl Workspace {
                 wants_output: wants_last_output || !is_last,
                 seed: pass.seed,
                 step: pass.step,
+                part: pass.part,
                 layer: named.key,
                 slots,
             };

@@ -19,14 +19,14 @@ const ORANGE: RGBColor = RGBColor(220, 80, 0);
 type Line = (&'static str, &'static str, RGBColor);
 
 const LOSSES: [Line; 3] = [
-    ("training, with dropout", "train_loss", GREY),
-    ("test, raw weights", "test_loss", BLUE),
-    ("test, averaged weights", "test_loss_ema", ORANGE),
+    ("training, with dropout", "loss", GREY),
+    ("test, raw weights", "val_loss", BLUE),
+    ("test, averaged weights", "ema_val_loss", ORANGE),
 ];
 const ACCURACIES: [Line; 3] = [
-    ("training, with dropout", "train_accuracy", GREY),
-    ("test, raw weights", "test_accuracy", BLUE),
-    ("test, averaged weights", "test_accuracy_ema", ORANGE),
+    ("training, with dropout", "accuracy", GREY),
+    ("test, raw weights", "val_accuracy", BLUE),
+    ("test, averaged weights", "ema_val_accuracy", ORANGE),
 ];
 
 /// Draws a history as SVG.
@@ -134,9 +134,9 @@ mod tests {
     fn any_history_can_be_drawn() {
         let mut history = History::new();
         assert!(svg(&history).unwrap().contains("epochs"));
-        history.push(0, 10, &[("train_loss", f64::NAN), ("test_accuracy", 0.5)]);
+        history.push(0, 10, &[("loss", f64::NAN), ("val_accuracy", 0.5)]);
         assert!(svg(&history).unwrap().contains("raw weights"));
-        history.push(u64::from(u32::MAX), 20, &[("train_loss", 1e30), ("test_accuracy", 0.5)]);
+        history.push(u64::from(u32::MAX), 20, &[("loss", 1e30), ("val_accuracy", 0.5)]);
         let picture = svg(&history).unwrap();
         assert!(picture.starts_with("<svg") && picture.trim_end().ends_with("</svg>"));
     }

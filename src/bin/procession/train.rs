@@ -1,11 +1,15 @@
 //! `procession train`: trains a multi-layer perceptron on images.
 
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use procession::train::{Adam, Average, AverageOptions, History, Model, Totals, WarmUp};
-use procession::{Batch, Bottleneck, Epoch, Error, ErrorKind, Loader, Result, Sequence, Window};
+use procession::train::{
+    Adam, AverageOptions, CheckpointDir, Ending, Flow, Model, Naming, Progress, Trainer, WarmUp, replace_file,
+};
+use procession::{Bottleneck, Epoch, Epochs, Error, ErrorKind, Loader, Result, Sequence, Window};
 use serde::Serialize;
 
 use crate::images::{self, Images, NUM_CLASSES};
@@ -21,7 +25,7 @@ use crate::{chart, save};
 /// without the tests; `data_wait_fraction` is the part of them in which the trainer waited for batches.
 ///
 /// The losses and accuracies follow from the options and the data; the number of workers and the window do not change
-/// them.
+/// them, nor does it change anything if a training is ended at any moment, by Ctrl-C or by a crash, and resumed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Directory with the four IDX files of MNIST or its kin, plain or .gz [default: the sample of Fashion-MNIST that
@@ -57,9 +61,16 @@ pub(crate) struct Args {
     /// few steps too
     #[arg(long, value_name = "DECAY", default_value_t = 0.999, allow_negative_numbers = true)]
     ema: f64,
-    /// Directory for history.csv and history.svg, a picture of loss and accuracy
+    /// Directory for the last two checkpoints, one after each epoch; for history.csv and history.svg, a picture of loss
+    /// and accuracy; and at the end for the weights, model.safetensors and model-averaged.safetensors
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Steps after which there is a checkpoint in mid-epoch too
+    #[arg(long, value_name = "N", requires = "out")]
+    checkpoint_every: Option<u64>,
+    /// Go on from the newest whole checkpoint in the output directory; from the beginning if there is none yet
+    #[arg(long, requires = "out")]
+    resume: bool,
 }
 
 /// The largest model: 5 numbers of 4 bytes for each parameter are 2 GB then.
@@ -118,7 +129,7 @@ struct EpochLine {
 }
 
 /// What the whole training gave, as JSON. Loss and accuracy in training are those of the last epoch, completed or not;
-/// in the test, those of the last completed one.
+/// in the test, those of the last completed one. Samples and seconds are those since the start of the command.
 #[derive(Debug, Clone, Copy, Serialize)]
 struct LastLine {
     epochs: u64,
@@ -135,54 +146,31 @@ struct LastLine {
     interrupted: bool,
 }
 
-/// How a pass over batches went.
-#[derive(Debug, Clone, Copy, Default)]
-struct Pass {
-    totals: Totals,
-    elapsed: Duration,
-    /// Of `elapsed`, the time in which the next batch was awaited.
-    waited: Duration,
-}
-
-impl Pass {
-    fn samples_per_second(&self) -> f64 {
-        self.totals.samples() as f64 / self.elapsed.as_secs_f64()
-    }
-
-    fn wait_fraction(&self) -> f64 {
-        if self.elapsed.is_zero() { 0.0 } else { self.waited.as_secs_f64() / self.elapsed.as_secs_f64() }
-    }
-}
-
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<(), Stop> {
     args.check()?;
     let mut training = Training::new(args)?;
-    training.introduce(out)?;
-    let ended = training.epochs(out);
-    // The history is saved after every epoch already, save for one that was not completed.
+    let epochs = training.start(out)?;
+    let ended = training.epochs(epochs, out);
     if let Ok(()) | Err(Stop::Interrupted(_)) = ended {
-        training.save()?;
         training.conclude(out, ended.is_err())?;
     }
     ended
 }
+
+/// The name of the averaged weights.
+const AVERAGE: &str = "ema";
 
 struct Training<'a> {
     args: &'a Args,
     loader: Loader<Images>,
     test: Loader<Images>,
     num_test_samples: usize,
-    model: Model,
-    adam: Adam,
-    average: Average,
-    history: History,
-    /// The last epoch that was completed.
-    last: Option<EpochLine>,
-    /// The last pass, completed or not, and the sums of all.
-    pass: Pass,
-    samples: u64,
-    elapsed: Duration,
-    waited: Duration,
+    trainer: Trainer,
+    /// Since the start of the command: the samples trained on, the seconds of training, and those of them spent waiting
+    /// for data.
+    samples: Arc<AtomicU64>,
+    seconds: f64,
+    waited: f64,
 }
 
 impl<'a> Training<'a> {
@@ -190,7 +178,6 @@ impl<'a> Training<'a> {
         let data = images::open(args.data.as_deref())?;
         let num_workers = images::num_workers(args.workers)?;
         let model = args.model(images::num_pixels(&data.train))?;
-        let average = Average::new(&model, AverageOptions::new(args.ema).warm_up(WarmUp::Count))?;
         let num_test_samples = data.test.len();
         let loader = Loader::builder(data.train)
             .batch_size(args.batch_size)
@@ -199,41 +186,61 @@ impl<'a> Training<'a> {
             .window(Window::Batches(args.window))
             .build()?;
         let test = images::in_order(data.test, num_workers)?;
+        let samples = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&samples);
+        let mut trainer = Trainer::new(model, Adam::new(args.learning_rate))
+            .average(AVERAGE, AverageOptions::new(args.ema).warm_up(WarmUp::Count))?
+            .callback(Progress::new().epochs(args.epochs))
+            .on_step(move |moment| {
+                // Relaxed: a count that is read when the training is over.
+                counted.fetch_add(moment.score().map_or(0, |score| score.samples as u64), Ordering::Relaxed);
+                Ok(if interrupt::requested() { Flow::Pause } else { Flow::Continue })
+            });
         if let Some(dir) = &args.out {
             save::directory(dir)?;
+            trainer = trainer.checkpoints(CheckpointDir::new(dir), args.checkpoint_every)?;
         }
-        Ok(Self {
-            args,
-            loader,
-            test,
-            num_test_samples,
-            model,
-            adam: Adam::new(args.learning_rate),
-            average,
-            history: History::new(),
-            last: None,
-            pass: Pass::default(),
-            samples: 0,
-            elapsed: Duration::ZERO,
-            waited: Duration::ZERO,
-        })
+        Ok(Self { args, loader, test, num_test_samples, trainer, samples, seconds: 0.0, waited: 0.0 })
     }
 
-    fn introduce(&self, out: &mut Output) -> Result<(), Stop> {
-        let widths = [&[self.model.input_width()], &self.args.hidden[..], &[NUM_CLASSES]].concat();
+    /// Tells what there is, and where it starts.
+    fn start(&mut self, out: &mut Output) -> Result<Epochs<Images>, Stop> {
+        let mut epochs = self.loader.epochs(0..self.args.epochs);
+        let mut start = "from the beginning".to_owned();
+        if self.args.resume
+            && let Some(resumed) = self.trainer.resume_latest()?
+        {
+            for error in &resumed.refused {
+                // There is no one left to tell if this fails.
+                let _ = writeln!(std::io::stderr(), "warning: a checkpoint is not taken: {error}");
+            }
+            epochs = epochs.resume(&resumed.state)?;
+            start = format!("from {}, after {} steps", resumed.file.display(), thousands(self.trainer.model().step()));
+            // The history may be ahead of the checkpoint.
+            self.save_history()?;
+        }
+        self.introduce(&start, out)?;
+        Ok(epochs)
+    }
+
+    fn introduce(&self, start: &str, out: &mut Output) -> Result<(), Stop> {
+        let model = self.trainer.model();
+        let widths = [&[model.input_width()], &self.args.hidden[..], &[NUM_CLASSES]].concat();
         let widths: Vec<String> = widths.iter().map(usize::to_string).collect();
         let data = self.args.data.as_ref().map_or("a sample of Fashion-MNIST".into(), |dir| dir.to_string_lossy());
         let num_samples = self.loader.state(0).num_positions;
         let (train, test) = (thousands(num_samples), thousands(self.num_test_samples as u64));
         out.text(format_args!("data     {data}: {train} images to train with, {test} to test with"))?;
-        let params = thousands(self.model.num_params() as u64);
-        out.text(format_args!("model    {}, {params} parameters", widths.join(" > ")))?;
+        out.text(format_args!("model    {}, {} parameters", widths.join(" > "), thousands(model.num_params() as u64)))?;
         out.text(format_args!(
             "loader   {} batches of {} an epoch, workers: {}",
             thousands(self.loader.num_batches()),
             self.args.batch_size,
             self.loader.num_workers()
         ))?;
+        if self.args.resume {
+            out.text(format_args!("start    {start}"))?;
+        }
         out.text(format_args!(""))?;
         out.text(format_args!("         --- training ---    - test accuracy -"))?;
         out.text(format_args!(
@@ -243,45 +250,49 @@ impl<'a> Training<'a> {
         out.flush()
     }
 
-    fn epochs(&mut self, out: &mut Output) -> Result<(), Stop> {
-        for epoch in self.loader.epochs(0..self.args.epochs) {
+    fn epochs(&mut self, epochs: Epochs<Images>, out: &mut Output) -> Result<(), Stop> {
+        for epoch in epochs {
             let number = epoch.number();
-            let line = match self.epoch(epoch) {
-                Ok(line) => line,
-                Err(stop) => {
-                    if let Stop::Interrupted(_) = stop {
-                        self.note_part(number);
-                    }
-                    return Err(stop);
-                }
-            };
-            self.note(&line);
-            self.save()?;
+            if self.trainer.history().last_epoch() == Some(number) {
+                // Resumed from the checkpoint at the end of this epoch.
+                continue;
+            }
+            self.epoch(epoch)?;
+            let line = self.line(number)?;
+            self.seconds += line.seconds;
+            self.waited += line.seconds * line.data_wait_fraction;
+            self.save_history()?;
             self.show(&line, out)?;
         }
         Ok(())
     }
 
     /// Trains for an epoch and tests what came of it.
-    fn epoch(&mut self, epoch: Epoch<Images>) -> Result<EpochLine, Stop> {
-        let number = epoch.number();
-        self.train(epoch)?;
-        let raw = test(&mut self.model, &self.test)?;
-        let averaged = test(&mut *self.average.applied(&mut self.model)?, &self.test)?;
-        let pass = &self.pass;
-        Ok(EpochLine {
-            epoch: number,
-            samples: pass.totals.samples(),
-            seconds: pass.elapsed.as_secs_f64(),
-            train_loss: pass.totals.mean_loss(),
-            train_accuracy: pass.totals.accuracy(),
-            test_loss: raw.mean_loss(),
-            test_accuracy: raw.accuracy(),
-            test_loss_ema: averaged.mean_loss(),
-            test_accuracy_ema: averaged.accuracy(),
-            data_wait_fraction: pass.wait_fraction(),
-            samples_per_second: pass.samples_per_second(),
-        })
+    fn epoch(&mut self, epoch: Epoch<Images>) -> Result<(), Stop> {
+        let (number, started) = (epoch.number(), Instant::now());
+        let test = &self.test;
+        let batches = || {
+            test.epoch(0).map(|batch| {
+                if interrupt::requested() {
+                    return Err(Error::new(ErrorKind::Interrupted, "while testing, after an epoch of training"));
+                }
+                batch
+            })
+        };
+        match self.trainer.fit_validated([epoch], batches) {
+            Ok(Ending::Paused) => {
+                self.seconds += started.elapsed().as_secs_f64();
+                let done = self.trainer.totals().samples().div_ceil(self.args.batch_size as u64);
+                Err(Stop::Interrupted(format!(
+                    "in epoch {}, after {done} of its {} batches",
+                    self.count(number),
+                    self.loader.num_batches()
+                )))
+            }
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => Err(Stop::Interrupted(error.message().to_owned())),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// An epoch for people, who count from 1.
@@ -289,85 +300,26 @@ impl<'a> Training<'a> {
         format!("{}/{}", epoch + 1, self.args.epochs)
     }
 
-    /// Trains for an epoch.
-    fn train(&mut self, mut epoch: Epoch<Images>) -> Result<(), Stop> {
-        let number = epoch.number();
-        let bar = progress_bar(self.count(number), epoch.num_batches_left());
-        let mut pass = Pass::default();
-        let started = Instant::now();
-        let ended = loop {
-            let asked = Instant::now();
-            let next = epoch.next();
-            pass.waited += asked.elapsed();
-            let Some(batch) = next else { break Ok(()) };
-            if let Err(error) = self.step(batch, &mut pass.totals) {
-                break Err(error.into());
-            }
-            pass.elapsed = started.elapsed();
-            if !bar.is_hidden() {
-                bar.set_message(format!(
-                    "loss {:.4}  {} samples/s  data wait {}",
-                    pass.totals.mean_loss(),
-                    thousands(pass.samples_per_second() as u64),
-                    percent(pass.wait_fraction(), 1)
-                ));
-            }
-            bar.inc(1);
-            if interrupt::requested() {
-                let done = self.loader.num_batches() - epoch.num_batches_left();
-                break Err(Stop::Interrupted(format!(
-                    "in epoch {}, after {done} of its {} batches",
-                    self.count(number),
-                    self.loader.num_batches()
-                )));
-            }
+    /// What the last epoch gave.
+    fn line(&self, epoch: u64) -> Result<EpochLine> {
+        let history = self.trainer.history();
+        let value = |name: &str| {
+            let value = history.column(name).last().map(|(_, _, value)| value);
+            value.ok_or_else(|| Error::new(ErrorKind::State, format!("the history has no {name}")))
         };
-        pass.elapsed = started.elapsed();
-        bar.finish_and_clear();
-        self.pass = pass;
-        self.samples += pass.totals.samples();
-        self.elapsed += pass.elapsed;
-        self.waited += pass.waited;
-        ended
-    }
-
-    /// Trains on a batch.
-    fn step(&mut self, batch: Result<Batch<Images>>, totals: &mut Totals) -> Result<()> {
-        let batch = batch?;
-        let (images, labels) = &*batch;
-        let score = self.model.train_step(images, labels, &mut self.adam).map_err(|cause| {
-            let message = format!("training stopped at batch {} of epoch {}", batch.number(), batch.epoch());
-            Error::new(cause.kind(), message).with_cause(cause)
-        })?;
-        self.average.update(&self.model)?;
-        totals.add(&score);
-        Ok(())
-    }
-
-    /// Keeps what an epoch gave.
-    fn note(&mut self, line: &EpochLine) {
-        self.last = Some(*line);
-        self.history.push(
-            line.epoch,
-            self.model.step(),
-            &[
-                ("train_loss", line.train_loss),
-                ("train_accuracy", line.train_accuracy),
-                ("test_loss", line.test_loss),
-                ("test_accuracy", line.test_accuracy),
-                ("test_loss_ema", line.test_loss_ema),
-                ("test_accuracy_ema", line.test_accuracy_ema),
-                ("seconds", line.seconds),
-                ("samples_per_second", line.samples_per_second),
-                ("data_wait_fraction", line.data_wait_fraction),
-            ],
-        );
-    }
-
-    /// Keeps what an epoch gave that was not completed.
-    fn note_part(&mut self, epoch: u64) {
-        let (loss, accuracy) = (self.pass.totals.mean_loss(), self.pass.totals.accuracy());
-        self.history.push(epoch, self.model.step(), &[("train_loss", loss), ("train_accuracy", accuracy)]);
+        Ok(EpochLine {
+            epoch,
+            samples: value("samples")? as u64,
+            seconds: value("seconds")?,
+            train_loss: value("loss")?,
+            train_accuracy: value("accuracy")?,
+            test_loss: value("val_loss")?,
+            test_accuracy: value("val_accuracy")?,
+            test_loss_ema: value("ema_val_loss")?,
+            test_accuracy_ema: value("ema_val_accuracy")?,
+            data_wait_fraction: value("data_wait_fraction")?,
+            samples_per_second: value("samples_per_second")?,
+        })
     }
 
     fn show(&self, line: &EpochLine, out: &mut Output) -> Result<(), Stop> {
@@ -386,41 +338,54 @@ impl<'a> Training<'a> {
     }
 
     /// Saves the history, if that is asked for.
-    fn save(&self) -> Result<()> {
+    fn save_history(&self) -> Result<()> {
         if let Some(dir) = &self.args.out {
-            save::whole(&dir.join("history.csv"), self.history.to_csv().as_bytes())?;
-            save::whole(&dir.join("history.svg"), chart::svg(&self.history)?.as_bytes())?;
+            let history = self.trainer.history();
+            history.save(dir.join("history.csv"))?;
+            replace_file(dir.join("history.svg"), chart::svg(history)?.as_bytes())?;
         }
         Ok(())
     }
 
+    /// Saves the weights, raw and averaged.
+    fn save_weights(&mut self, dir: &Path) -> Result<()> {
+        self.trainer.model().save_weights(dir.join("model.safetensors"), Naming::Keras)?;
+        let (average, model) = self.trainer.average_and_model(AVERAGE)?;
+        average.applied(model)?.save_weights(dir.join("model-averaged.safetensors"), Naming::Keras)
+    }
+
     /// Sums up.
-    fn conclude(&self, out: &mut Output, interrupted: bool) -> Result<(), Stop> {
-        let epochs = self.last.map_or(0, |line| line.epoch + 1);
-        let seconds = self.elapsed.as_secs_f64();
-        let rate = |numerator: f64| if seconds > 0.0 { numerator / seconds } else { 0.0 };
+    fn conclude(&mut self, out: &mut Output, interrupted: bool) -> Result<(), Stop> {
+        let history = self.trainer.history();
+        let epochs = history.last_epoch().map_or(0, |epoch| epoch + 1);
+        let of_last = |name: &str| history.column(name).last().map(|(_, _, value)| value);
+        // The totals are those of the last epoch, completed or not.
+        let totals = self.trainer.totals();
+        let samples = self.samples.load(Ordering::Relaxed);
+        let rate = |numerator: f64| if self.seconds > 0.0 { numerator / self.seconds } else { 0.0 };
         let last = LastLine {
             epochs,
-            samples: self.samples,
-            seconds,
-            train_loss: self.pass.totals.mean_loss(),
-            train_accuracy: self.pass.totals.accuracy(),
-            test_accuracy: self.last.map(|line| line.test_accuracy),
-            test_accuracy_ema: self.last.map(|line| line.test_accuracy_ema),
-            data_wait_fraction: rate(self.waited.as_secs_f64()),
-            samples_per_second: rate(self.samples as f64),
+            samples,
+            seconds: self.seconds,
+            train_loss: totals.mean_loss(),
+            train_accuracy: totals.accuracy(),
+            test_accuracy: of_last("val_accuracy"),
+            test_accuracy_ema: of_last("ema_val_accuracy"),
+            data_wait_fraction: rate(self.waited),
+            samples_per_second: rate(samples as f64),
             bottleneck: self.loader.report().bottleneck(),
             interrupted,
         };
         out.json(&last)?;
         out.text(format_args!(""))?;
-        if let Some(line) = self.last {
-            out.text(format_args!("test accuracy with raw weights       {}", percent(line.test_accuracy, 2)))?;
-            out.text(format_args!("test accuracy with averaged weights  {}", percent(line.test_accuracy_ema, 2)))?;
+        if let (Some(raw), Some(averaged)) = (last.test_accuracy, last.test_accuracy_ema) {
+            out.text(format_args!("test accuracy with raw weights       {}", percent(raw, 2)))?;
+            out.text(format_args!("test accuracy with averaged weights  {}", percent(averaged, 2)))?;
         }
+        let seconds = self.seconds;
         out.text(format_args!(
             "{epochs} epochs, {} samples in {seconds:.1} s of training: {} samples/s, {} of the time waiting for data",
-            thousands(last.samples),
+            thousands(samples),
             thousands(last.samples_per_second as u64),
             percent(last.data_wait_fraction, 2)
         ))?;
@@ -428,30 +393,13 @@ impl<'a> Training<'a> {
             out.text(format_args!("{bottleneck}"))?;
         }
         if let Some(dir) = &self.args.out {
-            out.text(format_args!("saved history.csv and history.svg in {}", dir.display()))?;
+            if interrupted {
+                out.text(format_args!("to go on: the same command with --resume"))?;
+            } else {
+                self.save_weights(dir)?;
+                out.text(format_args!("saved the weights and the history in {}", dir.display()))?;
+            }
         }
         Ok(())
     }
-}
-
-/// Tests a model as it is.
-fn test(model: &mut Model, loader: &Loader<Images>) -> Result<Totals, Stop> {
-    let mut totals = Totals::default();
-    for batch in loader.epoch(0) {
-        if interrupt::requested() {
-            return Err(Stop::Interrupted("while testing, after an epoch of training".to_owned()));
-        }
-        let batch = batch?;
-        let (images, labels) = &*batch;
-        totals.add(&model.evaluate(images, labels)?);
-    }
-    Ok(totals)
-}
-
-/// A bar for an epoch. It shows only if standard error is a terminal.
-fn progress_bar(epoch: String, num_batches: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{prefix} [{wide_bar}] {pos}/{len}  {msg}");
-    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ");
-    let bar = ProgressBar::with_draw_target(Some(num_batches), ProgressDrawTarget::stderr()).with_style(style);
-    bar.with_prefix(format!("epoch {epoch}"))
 }

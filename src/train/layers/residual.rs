@@ -109,6 +109,7 @@ impl Layer for Residual {
                 wants_output: pass.wants_output || at + 1 < end || output[0].wanted,
                 seed: pass.seed,
                 step: pass.step,
+                part: pass.part,
                 layer: word_within(pass.layer, &inner.name),
                 slots,
             };

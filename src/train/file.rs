@@ -1,0 +1,94 @@
+//! Files that are whole at any instant.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::{Error, Result};
+
+/// What the name of a file ends in while it is being written.
+const UNFINISHED: &str = ".tmp";
+
+/// Writes a file in the place of one that is there. A crash at any instant leaves the old one or the new one whole: the
+/// bytes go to a file beside it, named like it with `.tmp` at the end, which is synced and then renamed, and the
+/// directory is synced after it.
+///
+/// # Errors
+///
+/// If it cannot be written; the error names the file, and what was there before is still there.
+///
+/// # Examples
+///
+/// ```
+/// let dir = tempfile::tempdir()?;
+/// let path = dir.path().join("notes.txt");
+/// procession::train::replace_file(&path, b"first")?;
+/// procession::train::replace_file(&path, b"second")?;
+/// assert_eq!(std::fs::read(&path)?, b"second");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn replace_file(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
+    let path = path.as_ref();
+    let temporary = unfinished(path);
+    let written = write_synced(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+    written.and_then(|()| sync_directory(path)).map_err(|cause| {
+        // Half a file is of no use to anyone; that it is not there, or cannot be removed either, is no news.
+        let _ = fs::remove_file(&temporary);
+        Error::from(cause).with_file(path)
+    })
+}
+
+/// The name of a file while it is being written. It is always the same, so that crashes do not leave more and more.
+fn unfinished(path: &Path) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(UNFINISHED);
+    PathBuf::from(name)
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// The renaming itself must be on the disk before anybody counts on it.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    if !cfg!(unix) {
+        // Elsewhere a directory cannot be opened as a file.
+        return Ok(());
+    }
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_file_is_whole_until_the_new_one_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        replace_file(&path, b"old").unwrap();
+        // A crash while the new one is written leaves this behind.
+        fs::write(unfinished(&path), b"ne").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        replace_file(&path, b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_named_and_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("no such folder").join("file");
+        let error = replace_file(&path, b"x").unwrap_err();
+        assert_eq!((error.kind(), error.file()), (crate::ErrorKind::Io, Some(path.as_path())));
+        // A directory in the way of the rename.
+        let taken = dir.path().join("taken");
+        fs::create_dir_all(taken.join("inside")).unwrap();
+        assert!(replace_file(&taken, b"x").is_err());
+        assert!(!unfinished(&taken).exists() && taken.join("inside").exists());
+    }
+}

@@ -1,0 +1,455 @@
+//! Weights as files: put in from elsewhere, and taken out.
+//!
+//! Formats: [safetensors](https://huggingface.co/docs/safetensors/index#format), and with the feature `npz` the
+//! [archives of NumPy](https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html).
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use ndarray::{ArrayD, ArrayViewD, IxDyn};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+
+use super::file::replace_file;
+use super::model::Model;
+use crate::{Error, ErrorKind, Result};
+
+/// Arrays by name, as a file of weights holds them.
+///
+/// # Examples
+///
+/// Weights that PyTorch saved, put in by hand: its kernels are the other way round.
+///
+/// ```
+/// use ndarray::array;
+/// use procession::train::{Model, Weights};
+///
+/// let mut file = Weights::new();
+/// file.insert("fc.weight", array![[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]].into_dyn()); // (outputs, inputs)
+///
+/// let mut model = Model::builder(3).dense("logits", 2).build()?;
+/// model.set_param("logits/kernel", file.get("fc.weight")?.reversed_axes())?;
+/// assert_eq!(model.predict(&array![[1.0, 0.0, 0.0]])?, array![[1.0, 4.0]]);
+/// # Ok::<(), procession::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Weights {
+    arrays: BTreeMap<String, ArrayD<f32>>,
+}
+
+/// How the parameters of a model are named in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Naming {
+    /// As in the model, which is as in Keras: `hidden/kernel`, `(inputs, outputs)`, and `hidden/bias`; `norm/gamma`,
+    /// `norm/beta`, `norm/moving_mean`, `norm/moving_variance`.
+    #[default]
+    Keras,
+    /// As in PyTorch's `state_dict`: `hidden.weight`, `(outputs, inputs)`, and `hidden.bias`; `norm.weight`,
+    /// `norm.bias`, `norm.running_mean`, `norm.running_var`. Blocks become modules: `block.dense.weight`. A parameter of
+    /// another name keeps it.
+    PyTorch,
+}
+
+impl Naming {
+    /// The name in a file of a parameter of this full name, and whether its axes are reversed there.
+    fn in_file(self, full_name: &str) -> (String, bool) {
+        match self {
+            Self::Keras => (full_name.to_owned(), false),
+            Self::PyTorch => {
+                let (layer, param) = full_name.rsplit_once('/').unwrap_or(("", full_name));
+                let name = match param {
+                    "kernel" | "gamma" => "weight",
+                    "beta" => "bias",
+                    "moving_mean" => "running_mean",
+                    "moving_variance" => "running_var",
+                    other => other,
+                };
+                (format!("{}.{name}", layer.replace('/', ".")), param == "kernel")
+            }
+        }
+    }
+}
+
+impl Weights {
+    /// No weights yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Reads a file: `.safetensors` (`f32`, `f64` or `bf16`, as `f32`), or `.npz` (`f32`) with the feature `npz`.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, is not in the format that its name says, or holds other types of numbers; the error names
+    /// the file.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let read = || match Format::of(path)? {
+            Format::Safetensors => Self::from_safetensors(&fs::read(path)?),
+            #[cfg(feature = "npz")]
+            Format::Npz => npz::read(path),
+        };
+        read().map_err(|error| error.with_file(path))
+    }
+
+    /// Saves a file, in the place of one that is there: `.safetensors`, or `.npz` with the feature `npz`.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written, or its name has no such ending; the error names the file.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let bytes = match Format::of(path).map_err(|error| error.with_file(path))? {
+            Format::Safetensors => self.to_safetensors()?,
+            #[cfg(feature = "npz")]
+            Format::Npz => npz::bytes(self).map_err(|error| error.with_file(path))?,
+        };
+        replace_file(path, &bytes)
+    }
+
+    /// Reads the bytes of a safetensors file.
+    ///
+    /// # Errors
+    ///
+    /// Of kind [`Format`](ErrorKind::Format) if they are not those of one, or hold numbers of another type than `f32`,
+    /// `f64` and `bf16`.
+    pub fn from_safetensors(bytes: &[u8]) -> Result<Self> {
+        let file = SafeTensors::deserialize(bytes).map_err(not_safetensors)?;
+        let mut arrays = BTreeMap::new();
+        for (name, tensor) in file.iter() {
+            arrays.insert(name.to_owned(), array(name, &tensor)?);
+        }
+        Ok(Self { arrays })
+    }
+
+    /// The bytes of a safetensors file.
+    ///
+    /// # Errors
+    ///
+    /// If the names are too long together for the format.
+    pub fn to_safetensors(&self) -> Result<Vec<u8>> {
+        let arrays = self.arrays.iter().map(|(name, array)| (name.as_str(), array.view()));
+        safetensors_bytes(arrays, None)
+    }
+
+    /// The names, in alphabetical order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.arrays.keys().map(String::as_str)
+    }
+
+    /// An array by its name.
+    ///
+    /// # Errors
+    ///
+    /// If there is none; the error lists those that there are.
+    pub fn get(&self, name: &str) -> Result<ArrayViewD<'_, f32>> {
+        self.arrays.get(name).map(|array| array.view()).ok_or_else(|| {
+            let names: Vec<&str> = self.names().collect();
+            Error::argument(format!("no array {name}, expected one of {}", names.join(", ")))
+        })
+    }
+
+    pub(super) fn into_arrays(self) -> BTreeMap<String, ArrayD<f32>> {
+        self.arrays
+    }
+
+    /// Adds an array, in the place of one of the same name.
+    pub fn insert(&mut self, name: impl Into<String>, array: ArrayD<f32>) {
+        self.arrays.insert(name.into(), array);
+    }
+}
+
+impl Model {
+    /// A copy of all parameters, trained or not, as [`Naming`] says.
+    pub fn weights(&self, naming: Naming) -> Weights {
+        let mut weights = Weights::new();
+        self.for_each_param(|full_name, param| {
+            let (name, reversed) = naming.in_file(full_name);
+            let view = param.view();
+            let view = if reversed { view.reversed_axes() } else { view };
+            weights.insert(name, view.as_standard_layout().into_owned());
+        });
+        weights
+    }
+
+    /// Sets all parameters, trained or not. Arrays with other names are left out of account.
+    ///
+    /// # Errors
+    ///
+    /// If one is missing, has another shape, or averaged weights are applied. Nothing is changed then.
+    pub fn set_weights(&mut self, weights: &Weights, naming: Naming) -> Result<()> {
+        let mut found = Vec::new();
+        let mut wrong = None;
+        self.for_each_param(|full_name, param| {
+            let (name, reversed) = naming.in_file(full_name);
+            match weights.get(&name) {
+                Ok(array) => {
+                    let array = if reversed { array.reversed_axes() } else { array };
+                    if array.shape() != param.shape() && wrong.is_none() {
+                        let (theirs, ours) = (array.shape(), param.shape());
+                        let message = format!("array {name} has shape {theirs:?} for {full_name}, which has {ours:?}");
+                        wrong = Some(Error::new(ErrorKind::Shape, message));
+                    }
+                    found.push(array);
+                }
+                Err(error) => wrong = wrong.take().or(Some(error)),
+            }
+        });
+        if let Some(error) = wrong {
+            return Err(error);
+        }
+        let mut found = found.into_iter();
+        self.for_each_param_mut(|_, param| {
+            let array = found.next().expect("each parameter has its array");
+            param.view_mut().assign(&array);
+        })
+    }
+
+    /// Saves all parameters to a file, `.safetensors` or (feature `npz`) `.npz`, in the place of one that is there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Weights::save`].
+    pub fn save_weights(&self, path: impl AsRef<Path>, naming: Naming) -> Result<()> {
+        self.weights(naming).save(path)
+    }
+
+    /// Sets all parameters from a file, `.safetensors` or (feature `npz`) `.npz`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Weights::read`] and [`set_weights`](Self::set_weights). Nothing is changed then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use procession::train::{Model, Naming};
+    ///
+    /// let dir = tempfile::tempdir()?;
+    /// let path = dir.path().join("weights.safetensors");
+    /// let model = Model::builder(3).dense("hidden", 4).relu("relu").dense("logits", 2).seed(1).build()?;
+    /// model.save_weights(&path, Naming::PyTorch)?; // torch: safetensors.torch.load_model(module, path)
+    ///
+    /// let mut other = Model::builder(3).dense("hidden", 4).relu("relu").dense("logits", 2).seed(2).build()?;
+    /// other.load_weights(&path, Naming::PyTorch)?;
+    /// assert_eq!(other.weights(Naming::Keras), model.weights(Naming::Keras));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn load_weights(&mut self, path: impl AsRef<Path>, naming: Naming) -> Result<()> {
+        let path = path.as_ref();
+        self.set_weights(&Weights::read(path)?, naming).map_err(|error| error.with_file(path))
+    }
+}
+
+/// A format of files, by the ending of the name.
+enum Format {
+    Safetensors,
+    #[cfg(feature = "npz")]
+    Npz,
+}
+
+impl Format {
+    fn of(path: &Path) -> Result<Self> {
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        match ending {
+            "safetensors" => Ok(Self::Safetensors),
+            #[cfg(feature = "npz")]
+            "npz" => Ok(Self::Npz),
+            _ => {
+                let known = if cfg!(feature = "npz") { ".safetensors or .npz" } else { ".safetensors" };
+                Err(Error::argument(format!("a file of weights that ends in {ending:?}, expected {known}")))
+            }
+        }
+    }
+}
+
+/// The bytes of a safetensors file with these arrays.
+pub(super) fn safetensors_bytes<'a>(
+    arrays: impl Iterator<Item = (&'a str, ArrayViewD<'a, f32>)>,
+    metadata: Option<std::collections::HashMap<String, String>>,
+) -> Result<Vec<u8>> {
+    let little_endian = |(name, array): (&'a str, ArrayViewD<'a, f32>)| {
+        let mut bytes = Vec::with_capacity(4 * array.len());
+        array.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
+        (name, array.shape().to_vec(), bytes)
+    };
+    let parts: Vec<_> = arrays.map(little_endian).collect();
+    let views =
+        parts.iter().map(|(name, shape, bytes)| Ok((*name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)));
+    let views = views.collect::<std::result::Result<Vec<_>, _>>().map_err(not_safetensors)?;
+    safetensors::serialize(views, metadata).map_err(not_safetensors)
+}
+
+pub(super) fn not_safetensors(cause: safetensors::SafeTensorError) -> Error {
+    Error::new(ErrorKind::Format, "not a sound safetensors file").with_cause(cause)
+}
+
+/// The numbers of a tensor as `f32`.
+pub(super) fn array(name: &str, tensor: &TensorView<'_>) -> Result<ArrayD<f32>> {
+    let bytes = tensor.data();
+    let values: Vec<f32> = match tensor.dtype() {
+        Dtype::F32 => bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
+        Dtype::F64 => bytes.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes) as f32).collect(),
+        // The upper half of an f32.
+        Dtype::BF16 => {
+            let halves = bytes.as_chunks().0.iter();
+            halves.map(|bytes| f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16)).collect()
+        }
+        other => {
+            let message = format!("array {name} is of type {other:?}, expected F32, F64 or BF16");
+            return Err(Error::new(ErrorKind::Format, message));
+        }
+    };
+    ArrayD::from_shape_vec(IxDyn(tensor.shape()), values).map_err(|cause| {
+        let message = format!("array {name} has shape {:?} and {} bytes", tensor.shape(), bytes.len());
+        Error::new(ErrorKind::Format, message).with_cause(cause)
+    })
+}
+
+#[cfg(feature = "npz")]
+mod npz {
+    use std::fs::File;
+    use std::io::{BufReader, Cursor};
+    use std::path::Path;
+
+    use ndarray::{IxDyn, OwnedRepr};
+    use ndarray_npy::{NpzReader, NpzWriter};
+
+    use super::Weights;
+    use crate::{Error, ErrorKind, Result};
+
+    pub(super) fn read(path: &Path) -> Result<Weights> {
+        let broken = |cause| Error::new(ErrorKind::Format, "not a sound .npz file").with_cause(cause);
+        let mut reader = NpzReader::new(BufReader::new(File::open(path)?)).map_err(broken)?;
+        let mut weights = Weights::new();
+        for name in reader.names().map_err(broken)? {
+            let array = reader.by_name::<OwnedRepr<f32>, IxDyn>(&name).map_err(|cause| {
+                let message = format!("array {name} cannot be read as f32");
+                Error::new(ErrorKind::Format, message).with_cause(cause)
+            })?;
+            // The entry is a file, `name.npy`.
+            weights.insert(name.strip_suffix(".npy").unwrap_or(&name), array);
+        }
+        Ok(weights)
+    }
+
+    pub(super) fn bytes(weights: &Weights) -> Result<Vec<u8>> {
+        let failed = |cause| Error::new(ErrorKind::Format, "weights that cannot be an .npz file").with_cause(cause);
+        let mut writer = NpzWriter::new(Cursor::new(Vec::new()));
+        for (name, array) in &weights.arrays {
+            writer.add_array(name.as_str(), array).map_err(failed)?;
+        }
+        Ok(writer.finish().map_err(failed)?.into_inner())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::array;
+
+    use super::*;
+
+    fn model(seed: u64) -> Model {
+        Model::builder(3)
+            .dense("hidden", 4)
+            .batch_norm("norm")
+            .residual("block", |block| block.dense("dense", 4))
+            .dense("logits", 2)
+            .seed(seed)
+            .build()
+            .unwrap()
+    }
+
+    #[test]
+    fn what_is_saved_is_what_is_loaded() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut names = vec!["w.safetensors"];
+        if cfg!(feature = "npz") {
+            names.push("w.npz");
+        }
+        for name in names {
+            for naming in [Naming::Keras, Naming::PyTorch] {
+                let path = dir.path().join(name);
+                let (saved, mut loaded) = (model(1), model(2));
+                saved.save_weights(&path, naming).unwrap();
+                assert_ne!(loaded.weights(naming), saved.weights(naming));
+                loaded.load_weights(&path, naming).unwrap();
+                assert_eq!(loaded.weights(naming), saved.weights(naming), "{name}, {naming:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_and_axes_are_those_of_the_framework() {
+        let model = model(1);
+        let (keras, torch) = (model.weights(Naming::Keras), model.weights(Naming::PyTorch));
+        let names: Vec<&str> = torch.names().collect();
+        assert_eq!(
+            names,
+            [
+                "block.dense.bias",
+                "block.dense.weight",
+                "hidden.bias",
+                "hidden.weight",
+                "logits.bias",
+                "logits.weight",
+                "norm.bias",
+                "norm.running_mean",
+                "norm.running_var",
+                "norm.weight"
+            ]
+        );
+        assert_eq!(torch.get("hidden.weight").unwrap(), keras.get("hidden/kernel").unwrap().t());
+        assert_eq!(torch.get("block.dense.weight").unwrap(), keras.get("block/dense/kernel").unwrap().t());
+        assert_eq!(torch.get("norm.running_var").unwrap(), keras.get("norm/moving_variance").unwrap());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named_and_changes_nothing() {
+        let mut model = model(1);
+        let before = model.weights(Naming::Keras);
+        let mut weights = before.clone();
+        weights.insert("more", array![1.0].into_dyn());
+        assert!(model.set_weights(&weights, Naming::Keras).is_ok());
+        weights.insert("logits/bias", array![1.0].into_dyn());
+        weights.insert("hidden/bias", array![9.0, 9.0, 9.0, 9.0].into_dyn());
+        let error = model.set_weights(&weights, Naming::Keras).unwrap_err();
+        assert_eq!(error.to_string(), "array logits/bias has shape [1] for logits/bias, which has [2]");
+        let error = model.set_weights(&Weights::new(), Naming::PyTorch).unwrap_err();
+        assert!(error.to_string().starts_with("no array hidden.weight, expected one of"), "{error}");
+        assert_eq!(model.weights(Naming::Keras), before);
+    }
+
+    #[test]
+    fn numbers_of_other_types_are_converted_or_refused() {
+        let tensor = |dtype, bytes: &[u8]| {
+            let view = TensorView::new(dtype, vec![2], bytes).unwrap();
+            Weights::from_safetensors(&safetensors::serialize([("x", view)], None).unwrap())
+        };
+        let expected = array![1.5_f32, -2.0].into_dyn();
+        let doubles: Vec<u8> = [1.5_f64, -2.0].iter().flat_map(|x| x.to_le_bytes()).collect();
+        assert_eq!(tensor(Dtype::F64, &doubles).unwrap().get("x").unwrap(), expected);
+        let halves: Vec<u8> = [1.5_f32, -2.0].iter().flat_map(|x| ((x.to_bits() >> 16) as u16).to_le_bytes()).collect();
+        assert_eq!(tensor(Dtype::BF16, &halves).unwrap().get("x").unwrap(), expected);
+        let error = tensor(Dtype::I16, &[0; 4]).unwrap_err();
+        assert_eq!(error.to_string(), "array x is of type I16, expected F32, F64 or BF16");
+    }
+
+    #[test]
+    fn bad_files_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("w.safetensors");
+        assert_eq!(Weights::read(&path).unwrap_err().kind(), ErrorKind::Io);
+        let bytes = model(1).weights(Naming::Keras).to_safetensors().unwrap();
+        for len in 0..bytes.len() {
+            let error = Weights::from_safetensors(&bytes[..len]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Format, "the first {len} bytes");
+        }
+        fs::write(&path, &bytes[..20]).unwrap();
+        let error = Weights::read(&path).unwrap_err();
+        assert_eq!((error.kind(), error.file()), (ErrorKind::Format, Some(path.as_path())));
+        let error = Weights::new().save(dir.path().join("w.txt")).unwrap_err();
+        assert!(error.to_string().contains("ends in \"txt\", expected .safetensors"), "{error}");
+    }
+}
