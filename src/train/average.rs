@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use ndarray::{ArrayD, IxDyn};
 
-use super::model::{Model, Shared};
+use super::model::{Chain, Model, Shared};
 use crate::{Error, ErrorKind, Result};
 
 /// How weights are averaged: the decay, how it warms up, and when it is updated.
@@ -269,12 +269,19 @@ impl Average {
         if self.applied {
             return Err(Error::argument("an update of an average that is applied: restore the raw weights first"));
         }
-        let chain = self.shared.read();
+        let shared = Arc::clone(&self.shared);
+        let chain = shared.read();
         chain.check_raw()?;
+        self.update_from(&chain);
+        Ok(())
+    }
+
+    /// As [`update`](Self::update), with the weights of the chain that is known to be this average's, raw and locked.
+    pub(super) fn update_from(&mut self, chain: &Chain) {
         let (counts, options) = (&mut self.counts, &self.options);
         counts.steps += 1;
         if !counts.steps.is_multiple_of(options.every) {
-            return Ok(());
+            return;
         }
         let copies = counts.steps <= options.start || (options.start > 0 && !counts.updated);
         let decay = if copies { 0.0 } else { next_decay(options, counts) };
@@ -288,7 +295,6 @@ impl Average {
                 }
             });
         }
-        Ok(())
     }
 
     /// Swaps the average into the model until the guard is dropped; the guard stands for the model.
@@ -365,7 +371,7 @@ impl Average {
         found.ok_or_else(|| Error::argument(format!("no trained parameter {name}")))
     }
 
-    fn check_model(&self, model: &Model) -> Result<()> {
+    pub(super) fn check_model(&self, model: &Model) -> Result<()> {
         if Arc::ptr_eq(&self.shared, model.shared()) && self.len == model.num_layers() {
             return Ok(());
         }

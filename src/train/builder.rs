@@ -171,8 +171,8 @@ impl LayerBuilder<ModelOptions> {
 
     /// Sets how many threads share the work of a pass; by default, as many as there are processors.
     ///
-    /// It has no effect on models so small that a second thread would not pay, nor inside a thread pool of rayon's, which
-    /// is then used as it is. The results do not depend on it.
+    /// It has no effect on models so small that a second thread would not pay, nor inside a thread pool of rayon's, where
+    /// the calling thread does it all. The results do not depend on it.
     pub fn threads(mut self, num_threads: usize) -> Self {
         self.options.num_threads = Some(num_threads);
         self
@@ -214,9 +214,9 @@ impl LayerBuilder<ModelOptions> {
             layers.push(named);
         }
         let num_threads = options.num_threads.unwrap_or_else(num_cpus::get);
-        let chain =
-            Chain { input_shape: options.input_shape, input_width, seed: options.seed, layers, averaged: false };
-        Ok(Model::from_shared(Arc::new(Shared::new(chain, num_threads)), options.loss, len, 0))
+        let chain = Chain { input_width, seed: options.seed, layers, averaged: false };
+        let shared = Shared::new(chain, options.input_shape, num_threads);
+        Ok(Model::from_shared(Arc::new(shared), options.loss, len, 0))
     }
 }
 

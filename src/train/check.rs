@@ -92,8 +92,16 @@ impl Probe {
     fn loss(&mut self) -> Result<f64> {
         self.slots.iter_mut().for_each(|slot| slot.prepare(self.x.nrows(), true));
         let slots = &mut self.slots;
-        let mut pass =
-            Forward { training: true, wants_output: true, seed: self.seed, step: 3, part: 0, layer: 0, slots };
+        let mut pass = Forward {
+            training: true,
+            wants_output: true,
+            seed: self.seed,
+            step: 3,
+            part: 0,
+            num_threads: 1,
+            layer: 0,
+            slots,
+        };
         self.y.fill(f32::NAN);
         self.layer.forward(self.x.view(), self.y.view_mut(), &mut pass)?;
         Ok(self.y.iter().zip(&self.weights).map(|(&y, &weight)| f64::from(y) * f64::from(weight)).sum())
@@ -106,7 +114,7 @@ impl Probe {
         self.layer.visit_params_mut(&mut |param| param.grads_mut().fill(f32::NAN));
         let mut dx = Array2::from_elem(self.x.dim(), f32::NAN);
         let (x, y, dy) = (self.x.view(), self.y.view(), self.weights.view());
-        self.layer.backward(x, y, dy, Some(dx.view_mut()), &Backward { slots: &self.slots })?;
+        self.layer.backward(x, y, dy, Some(dx.view_mut()), &Backward { num_threads: 1, slots: &self.slots })?;
         let mut params = Vec::new();
         self.layer.visit_params(&mut |param| params.extend_from_slice(param.grads()));
         Ok((params, dx))

@@ -66,7 +66,10 @@ impl Clock {
     }
 }
 
-/// Validates the weights as they are, and each average.
+/// One of a callback's calls.
+type Call = fn(&mut dyn Callback, &mut Moment<'_>) -> Result<Flow>;
+
+/// Evaluates a model, on whatever it is validated on.
 type Validate<'v> = &'v mut dyn FnMut(&mut Model, &mut [Box<dyn Metric>]) -> Result<Evaluation>;
 
 impl Trainer {
@@ -247,8 +250,8 @@ impl Trainer {
             };
             clock.elapsed = started.elapsed();
             if stepped {
-                let mut call = |callback: &mut Box<dyn Callback>, moment: &mut Moment<'_>| callback.on_step(moment);
-                let flow = self.call(epoch, num_batches, score, &clock, callbacks, &mut call)?;
+                let flow = self
+                    .call(epoch, num_batches, score, &clock, callbacks, |callback, moment| callback.on_step(moment))?;
                 if flow != Flow::Continue || self.checkpoint_is_due() {
                     self.progress.over = flow == Flow::Stop;
                     self.keep_checkpoint(&epoch.state(), callbacks)?;
@@ -266,8 +269,8 @@ impl Trainer {
             self.keep_checkpoint(&epoch.state(), callbacks)?;
         }
         self.note(&clock, validate)?;
-        let mut call = |callback: &mut Box<dyn Callback>, moment: &mut Moment<'_>| callback.on_epoch(moment);
-        let flow = self.call(epoch, num_batches, None, &clock, callbacks, &mut call)?;
+        let flow =
+            self.call(epoch, num_batches, None, &clock, callbacks, |callback, moment| callback.on_epoch(moment))?;
         self.progress.over = flow == Flow::Stop;
         self.keep_checkpoint(&epoch.state(), callbacks)?;
         Ok(flow)
@@ -281,7 +284,7 @@ impl Trainer {
         score: Option<super::metric::Score>,
         clock: &Clock,
         callbacks: &mut [Box<dyn Callback>],
-        call: &mut dyn FnMut(&mut Box<dyn Callback>, &mut Moment<'_>) -> Result<Flow>,
+        call: Call,
     ) -> Result<Flow> {
         let state: &dyn Fn() -> State = &|| epoch.state();
         let mut flow = Flow::Continue;
@@ -296,7 +299,7 @@ impl Trainer {
                 state,
                 trainer: &mut *self,
             };
-            match (call(callback, &mut moment)?, flow) {
+            match (call(&mut **callback, &mut moment)?, flow) {
                 (Flow::Continue, _) => {}
                 (Flow::Pause, Flow::Stop) => {}
                 (other, _) => flow = other,

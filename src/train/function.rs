@@ -103,12 +103,12 @@ impl Function {
     ///
     /// As [`call`](Self::call).
     pub fn run<'x>(&mut self, x: impl Input<'x>) -> Result<()> {
-        let shared = Arc::clone(&self.shared);
-        let x = x.rows(&shared.read().input_shape)?;
-        shared.work(x.nrows(), || {
-            let chain = shared.read();
-            let pass = Pass { training: false, seed: chain.seed, step: 0, part: 0 };
-            self.workspace.forward(&chain.layers[..self.len], x, pass, self.wants_last_output)
+        let x = x.rows(&self.shared.input_shape)?;
+        let (chain, workspace) = (&*self.shared.read(), &mut self.workspace);
+        let (layers, wants_last_output) = (&chain.layers[..self.len], self.wants_last_output);
+        self.shared.work(x.nrows(), |num_threads| {
+            let pass = Pass { training: false, seed: chain.seed, step: 0, part: 0, num_threads };
+            workspace.forward(layers, x, pass, wants_last_output)
         })
     }
 

@@ -330,6 +330,7 @@ pub struct Forward<'p> {
     pub(super) seed: u64,
     pub(super) step: u64,
     pub(super) part: u64,
+    pub(super) num_threads: usize,
     pub(super) layer: u64,
     pub(super) slots: &'p mut [Slot],
 }
@@ -374,6 +375,7 @@ impl Forward<'_> {
 /// What a layer is told in a backward pass.
 #[derive(Debug)]
 pub struct Backward<'p> {
+    pub(super) num_threads: usize,
     pub(super) slots: &'p [Slot],
 }
 

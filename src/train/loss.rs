@@ -203,11 +203,11 @@ impl Loss for BinaryCrossEntropy {
         targets: Targets<'_>,
         mut gradient: Option<ArrayViewMut2<'_, f32>>,
     ) -> Result<f32> {
-        let target = probabilities(logits.dim(), targets)?;
+        let targets = Probabilities::new(logits.dim(), targets)?;
         let scale = 1.0 / logits.len() as f32;
         let mut total = 0.0_f64;
         for (at, &z) in logits.indexed_iter() {
-            let t = target(at);
+            let t = targets.at(at);
             if !(0.0..=1.0).contains(&t) {
                 return Err(Error::argument(format!("target {t} at row {}, expected 0 to 1", at.0)));
             }
@@ -222,11 +222,11 @@ impl Loss for BinaryCrossEntropy {
     }
 
     fn count_correct(&self, outputs: ArrayView2<'_, f32>, targets: Targets<'_>) -> Option<usize> {
-        let target = probabilities(outputs.dim(), targets).ok()?;
+        let targets = Probabilities::new(outputs.dim(), targets).ok()?;
         let right = |row: &usize| {
             (0..outputs.ncols()).all(|column| {
                 let z = outputs[[*row, column]];
-                !z.is_nan() && (z > 0.0) == (target((*row, column)) > 0.5)
+                !z.is_nan() && (z > 0.0) == (targets.at((*row, column)) > 0.5)
             })
         };
         Some((0..outputs.nrows()).filter(right).count())
@@ -281,21 +281,37 @@ fn labels<'a>((rows, classes): (usize, usize), targets: Targets<'a>) -> Result<A
     }
 }
 
-/// The target of each element, after a check that there is one.
-fn probabilities<'a>(outputs: (usize, usize), targets: Targets<'a>) -> Result<Box<dyn Fn((usize, usize)) -> f32 + 'a>> {
-    match targets {
-        Targets::Values(values) => {
-            check_values(outputs, values.dim())?;
-            Ok(Box::new(move |at| values[at]))
+/// A target for each element.
+#[derive(Clone, Copy)]
+enum Probabilities<'a> {
+    OfElements(ArrayView2<'a, f32>),
+    OfRows(ArrayView1<'a, u32>),
+}
+
+impl<'a> Probabilities<'a> {
+    /// The targets, after a check that there is one for each of the outputs.
+    fn new(outputs: (usize, usize), targets: Targets<'a>) -> Result<Self> {
+        match targets {
+            Targets::Values(values) => {
+                check_values(outputs, values.dim())?;
+                Ok(Self::OfElements(values))
+            }
+            Targets::Labels(labels) if outputs.1 == 1 => {
+                check_rows(outputs.0, labels.len(), "labels")?;
+                Ok(Self::OfRows(labels))
+            }
+            Targets::Labels(_) => Err(Error::argument(format!(
+                "integer labels for {} outputs, expected values in [0, 1] for each output, or a model with 1 output",
+                outputs.1
+            ))),
         }
-        Targets::Labels(labels) if outputs.1 == 1 => {
-            check_rows(outputs.0, labels.len(), "labels")?;
-            Ok(Box::new(move |at| labels[at.0] as f32))
+    }
+
+    fn at(&self, index: (usize, usize)) -> f32 {
+        match self {
+            Self::OfElements(values) => values[index],
+            Self::OfRows(labels) => labels[index.0] as f32,
         }
-        Targets::Labels(_) => Err(Error::argument(format!(
-            "integer labels for {} outputs, expected values in [0, 1] for each output, or a model with 1 output",
-            outputs.1
-        ))),
     }
 }
 

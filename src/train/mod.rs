@@ -65,6 +65,7 @@ mod parameter;
 mod products;
 #[cfg(feature = "progress")]
 mod progress;
+mod step;
 mod stream;
 mod summary;
 #[cfg(test)]

@@ -10,11 +10,12 @@ use super::input::{Input, Targets};
 use super::layer::{Layer, Role};
 use super::loss::Loss;
 use super::metric::Score;
-use super::optim::{Clip, Optimizer, Params};
+use super::optim::{Clip, Optimizer};
 use super::parameter::Parameter;
 use super::products;
+use super::step::{Runner, Step};
 use super::summary::Summary;
-use super::workspace::{Pass, Workspace};
+use super::workspace::Workspace;
 use crate::{Error, ErrorKind, Result};
 
 /// A chain of uniquely named layers over batches of shape `(batch, features)`, and a loss.
@@ -31,7 +32,7 @@ use crate::{Error, ErrorKind, Result};
 ///
 /// The products of a large model and the passes over its parameters are shared by the threads of a pool, which the
 /// model makes when it is first worth it ([`threads`](super::LayerBuilder::threads)). Called from a thread of a pool of
-/// rayon's, a model uses that one.
+/// rayon's, a model keeps to that thread.
 ///
 /// # Determinism
 ///
@@ -64,27 +65,24 @@ use crate::{Error, ErrorKind, Result};
 pub struct Model {
     shared: Arc<Shared>,
     loss: Arc<dyn Loss>,
-    /// How many layers of the shared chain this handle runs.
-    len: usize,
-    workspace: Workspace,
-    step: u64,
-    /// Which of the batches that make one step the next one is, from 0.
-    part: u64,
+    runner: Runner,
 }
 
-/// A chain behind a lock, and the threads that work on it. A panic inside leaves whole arrays behind, so that poisoning
-/// is ignored.
+/// A chain behind a lock, what never changes of it, and the threads that work on it. A panic inside leaves whole arrays
+/// behind, so that poisoning is ignored.
 #[derive(Debug)]
 pub(super) struct Shared {
     chain: RwLock<Chain>,
+    pub(super) input_shape: Vec<usize>,
     num_threads: usize,
+    /// The number of values of the largest matrix among the parameters.
+    largest_kernel: usize,
     /// Made when there is a pass that is worth it; none if it cannot be made.
     pool: OnceLock<Option<ThreadPool>>,
 }
 
 #[derive(Debug)]
 pub(super) struct Chain {
-    pub(super) input_shape: Vec<usize>,
     /// The product of the input's shape.
     pub(super) input_width: usize,
     pub(super) seed: u64,
@@ -109,8 +107,9 @@ pub(super) struct Named {
 }
 
 impl Shared {
-    pub(super) fn new(chain: Chain, num_threads: usize) -> Self {
-        Self { chain: RwLock::new(chain), num_threads, pool: OnceLock::new() }
+    pub(super) fn new(chain: Chain, input_shape: Vec<usize>, num_threads: usize) -> Self {
+        let largest_kernel = chain.layers.iter().map(|named| named.largest_kernel).max().unwrap_or(0);
+        Self { chain: RwLock::new(chain), input_shape, num_threads, largest_kernel, pool: OnceLock::new() }
     }
 
     pub(super) fn read(&self) -> RwLockReadGuard<'_, Chain> {
@@ -121,19 +120,18 @@ impl Shared {
         self.chain.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does work on a batch of so many rows: in the pool if the batch and the model are large enough.
-    pub(super) fn work<R: Send>(&self, rows: usize, work: impl FnOnce() -> R + Send) -> R {
-        if self.num_threads < 2 || rayon::current_thread_index().is_some() {
-            return work();
-        }
-        let largest_kernel = self.read().layers.iter().map(|named| named.largest_kernel).max().unwrap_or(0);
-        if !products::is_worth_a_thread(rows, largest_kernel, 1) {
-            return work();
+    /// Does work on a batch of so many rows, in the pool if the batch and the model are large enough; it is told how many
+    /// threads may share it. The lock is to be held already.
+    pub(super) fn work<R: Send>(&self, rows: usize, work: impl FnOnce(usize) -> R + Send) -> R {
+        // In a pool of somebody else's, whoever waits for a part would take up other work of theirs, with the lock held.
+        let may_share = self.num_threads > 1 && rayon::current_thread_index().is_none();
+        if !may_share || !products::is_worth_a_thread(rows, self.largest_kernel, 1) {
+            return work(1);
         }
         let make = || rayon::ThreadPoolBuilder::new().num_threads(self.num_threads).build().ok();
         match self.pool.get_or_init(make) {
-            Some(pool) => pool.install(work),
-            None => work(),
+            Some(pool) => pool.install(|| work(self.num_threads)),
+            None => work(1),
         }
     }
 }
@@ -152,7 +150,7 @@ impl Chain {
     }
 
     /// How many of the first `len` layers run before a loss: one that includes what the last layer does leaves it out.
-    fn end_before_loss(&self, len: usize, loss: &dyn Loss) -> Result<usize> {
+    pub(super) fn end_before_loss(&self, len: usize, loss: &dyn Loss) -> Result<usize> {
         let role = self.layers[len - 1].layer.role();
         let end = if role != Role::Plain && role == loss.includes() { len - 1 } else { len };
         if end == 0 {
@@ -160,6 +158,22 @@ impl Chain {
             return Err(Error::argument(message));
         }
         Ok(end)
+    }
+
+    /// Shows the parameters of the first `len` layers with their full names.
+    pub(super) fn for_each_param(&self, len: usize, mut visit: impl FnMut(&str, &Parameter)) {
+        for named in &self.layers[..len] {
+            let mut names = named.params.iter();
+            named.layer.visit_params(&mut |param| visit(names.next().map_or("", String::as_str), param));
+        }
+    }
+
+    /// Shows the parameters of the first `len` layers with their full names, to be changed.
+    pub(super) fn for_each_param_mut(&mut self, len: usize, mut visit: impl FnMut(&str, &mut Parameter)) {
+        for named in &mut self.layers[..len] {
+            let mut names = named.params.iter();
+            named.layer.visit_params_mut(&mut |param| visit(names.next().map_or("", String::as_str), param));
+        }
     }
 
     pub(super) fn names(&self, len: usize) -> String {
@@ -172,7 +186,7 @@ impl Model {
     /// A handle to the first `len` layers of a chain.
     pub(super) fn from_shared(shared: Arc<Shared>, loss: Arc<dyn Loss>, len: usize, step: u64) -> Self {
         let workspace = Workspace::new(&shared.read().layers[..len]);
-        Self { shared, loss, len, workspace, step, part: 0 }
+        Self { shared, loss, runner: Runner { len, workspace, step, part: 0 } }
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -181,7 +195,7 @@ impl Model {
 
     /// The shape of an input sample: a number of features, or several extents.
     pub fn input_shape(&self) -> Vec<usize> {
-        self.shared.read().input_shape.clone()
+        self.shared.input_shape.clone()
     }
 
     /// The number of features of an input row.
@@ -191,23 +205,23 @@ impl Model {
 
     /// The number of values of an output row.
     pub fn output_width(&self) -> usize {
-        self.shared.read().width(self.len)
+        self.shared.read().width(self.runner.len)
     }
 
     /// The number of layers.
     pub fn num_layers(&self) -> usize {
-        self.len
+        self.runner.len
     }
 
     /// The names of the layers, from input to output.
     pub fn layer_names(&self) -> Vec<String> {
-        self.shared.read().layers[..self.len].iter().map(|named| named.name.clone()).collect()
+        self.shared.read().layers[..self.runner.len].iter().map(|named| named.name.clone()).collect()
     }
 
     /// The names that [`function`](Self::function) takes: each layer's, followed by its inner values'.
     pub fn value_names(&self) -> Vec<String> {
         let mut names = Vec::new();
-        for named in &self.shared.read().layers[..self.len] {
+        for named in &self.shared.read().layers[..self.runner.len] {
             names.push(named.name.clone());
             names.extend(named.layer.inner_values().iter().map(|value| format!("{}/{}", named.name, value.name)));
         }
@@ -223,7 +237,7 @@ impl Model {
 
     /// The layers, their output widths and their numbers of parameters, to be printed.
     pub fn summary(&self) -> Summary {
-        Summary::new(&self.shared.read(), self.len)
+        Summary::new(&self.shared.input_shape, &self.shared.read(), self.runner.len)
     }
 
     /// The loss.
@@ -238,17 +252,12 @@ impl Model {
 
     /// The training steps made so far: the number of the next one. A sub-model starts with its parent's.
     pub fn step(&self) -> u64 {
-        self.step
+        self.runner.step
     }
 
     /// Sets the number of the next training step, as a resume does. Dropout masks follow from it.
     pub fn set_step(&mut self, step: u64) {
-        self.step = step;
-    }
-
-    /// Sets which of the batches that make one step the next one is, from 0: each has its own dropout masks.
-    pub(super) fn set_part(&mut self, part: u64) {
-        self.part = part;
+        self.runner.step = step;
     }
 
     /// The seed of initial weights and dropout masks.
@@ -257,11 +266,8 @@ impl Model {
     }
 
     /// Shows every parameter with its full name, such as `hidden1/kernel`.
-    pub fn for_each_param(&self, mut visit: impl FnMut(&str, &Parameter)) {
-        for named in &self.shared.read().layers[..self.len] {
-            let mut names = named.params.iter();
-            named.layer.visit_params(&mut |param| visit(names.next().map_or("", String::as_str), param));
-        }
+    pub fn for_each_param(&self, visit: impl FnMut(&str, &Parameter)) {
+        self.shared.read().for_each_param(self.runner.len, visit);
     }
 
     /// Shows every parameter with its full name, to be changed.
@@ -269,13 +275,10 @@ impl Model {
     /// # Errors
     ///
     /// If averaged weights are applied: the change would be swapped away with them.
-    pub fn for_each_param_mut(&mut self, mut visit: impl FnMut(&str, &mut Parameter)) -> Result<()> {
+    pub fn for_each_param_mut(&mut self, visit: impl FnMut(&str, &mut Parameter)) -> Result<()> {
         let mut chain = self.shared.write();
         chain.check_raw()?;
-        for named in &mut chain.layers[..self.len] {
-            let mut names = named.params.iter();
-            named.layer.visit_params_mut(&mut |param| visit(names.next().map_or("", String::as_str), param));
-        }
+        chain.for_each_param_mut(self.runner.len, visit);
         Ok(())
     }
 
@@ -335,14 +338,10 @@ impl Model {
     ///
     /// Samples of another shape than the model's input, or a layer that fails.
     pub fn forward<'x>(&mut self, x: impl Input<'x>) -> Result<ArrayView2<'_, f32>> {
-        let shared = Arc::clone(&self.shared);
-        let x = x.rows(&shared.read().input_shape)?;
-        shared.work(x.nrows(), || {
-            let chain = shared.read();
-            let pass = Pass { training: false, seed: chain.seed, step: self.step, part: 0 };
-            self.workspace.forward(&chain.layers[..self.len], x, pass, true)
-        })?;
-        Ok(self.workspace.output(self.len - 1))
+        let x = x.rows(&self.shared.input_shape)?;
+        let (chain, runner) = (&*self.shared.read(), &mut self.runner);
+        self.shared.work(x.nrows(), |num_threads| runner.infer(chain, runner.len, x, num_threads))?;
+        Ok(runner.workspace.output(runner.len - 1))
     }
 
     /// The output of the last layer in inference, `(batch, outputs)`, as an array of its own.
@@ -361,9 +360,8 @@ impl Model {
     /// Samples of another shape than the model's input, targets that do not fit (see the loss), or a loss that is not
     /// finite.
     pub fn evaluate<'d>(&mut self, x: impl Input<'d>, targets: impl Into<Targets<'d>>) -> Result<Score> {
-        let shape = self.shared.read().input_shape.clone();
-        let (x, targets) = (x.rows(&shape)?, targets.into());
-        self.evaluate_rows(x, targets).map(|(score, _)| score)
+        let x = x.rows(&self.shared.input_shape)?;
+        self.evaluate_rows(x, targets.into()).map(|(score, _)| score)
     }
 
     /// As [`evaluate`](Self::evaluate), with the outputs that the loss was computed from.
@@ -372,16 +370,10 @@ impl Model {
         x: ArrayView2<'_, f32>,
         targets: Targets<'_>,
     ) -> Result<(Score, ArrayView2<'_, f32>)> {
-        let (shared, loss) = (Arc::clone(&self.shared), Arc::clone(&self.loss));
-        let end = shared.read().end_before_loss(self.len, &*loss)?;
-        let value = shared.work(x.nrows(), || {
-            let chain = shared.read();
-            let pass = Pass { training: false, seed: chain.seed, step: self.step, part: 0 };
-            self.workspace.forward(&chain.layers[..end], x, pass, true)?;
-            loss.loss(self.workspace.output(end - 1), targets, None)
-        })?;
-        let outputs = self.workspace.output(end - 1);
-        Ok((score(&*loss, finite(value, self.step)?, outputs, targets), outputs))
+        let (chain, runner, loss) = (&*self.shared.read(), &mut self.runner, &*self.loss);
+        let evaluate = |num_threads| runner.evaluate(chain, loss, x, targets, num_threads);
+        let (score, end) = self.shared.work(x.nrows(), evaluate)?;
+        Ok((score, self.runner.workspace.output(end - 1)))
     }
 
     /// The loss of a batch in a training pass, with its gradients in the parameters; nothing is updated.
@@ -391,24 +383,14 @@ impl Model {
     /// Samples of another shape than the model's input, targets that do not fit (see the loss), or a loss that is not
     /// finite ([`ErrorKind::Numeric`], naming the step).
     pub fn loss_and_gradients<'d>(&mut self, x: impl Input<'d>, targets: impl Into<Targets<'d>>) -> Result<Score> {
-        let shape = self.shared.read().input_shape.clone();
-        self.gradients_of_rows(x.rows(&shape)?, targets.into())
+        let (x, targets) = (x.rows(&self.shared.input_shape)?, targets.into());
+        self.step_with(x.nrows(), |step| step.gradients(x, targets))
     }
 
-    pub(super) fn gradients_of_rows(&mut self, x: ArrayView2<'_, f32>, targets: Targets<'_>) -> Result<Score> {
-        let (shared, loss) = (Arc::clone(&self.shared), Arc::clone(&self.loss));
-        let end = shared.read().end_before_loss(self.len, &*loss)?;
-        shared.work(x.nrows(), || {
-            let mut chain = shared.write();
-            let pass = Pass { training: true, seed: chain.seed, step: self.step, part: self.part };
-            let layers = &mut chain.layers[..end];
-            self.workspace.forward(layers, x, pass, true)?;
-            let (outputs, gradient) = self.workspace.output_and_gradient(end - 1);
-            let value = finite(loss.loss(outputs, targets, Some(gradient))?, self.step)?;
-            let score = score(&*loss, value, outputs, targets);
-            self.workspace.backward(layers, x)?;
-            Ok(score)
-        })
+    /// Does what makes a step on a batch of so many rows: with the lock held, in the pool if that is worth it.
+    pub(super) fn step_with<R: Send>(&mut self, rows: usize, work: impl FnOnce(&mut Step<'_>) -> R + Send) -> R {
+        let (chain, runner, loss) = (&mut *self.shared.write(), &mut self.runner, &*self.loss);
+        self.shared.work(rows, |num_threads| work(&mut Step { chain, runner, loss, num_threads }))
     }
 
     /// One step of training: the loss of a batch, its gradients, and the optimiser's update.
@@ -425,17 +407,11 @@ impl Model {
         targets: impl Into<Targets<'d>>,
         optimizer: &mut dyn Optimizer,
     ) -> Result<Score> {
-        let shared = Arc::clone(&self.shared);
-        let x = {
-            let chain = shared.read();
-            chain.check_raw()?;
-            x.rows(&chain.input_shape)?
-        };
-        let targets = targets.into();
-        // One stay in the pool for all of a step: to go in and out takes two wake-ups.
-        shared.work(x.nrows(), || {
-            let score = self.gradients_of_rows(x, targets)?;
-            self.apply_gradients(optimizer)?;
+        let (x, targets) = (x.rows(&self.shared.input_shape)?, targets.into());
+        self.step_with(x.nrows(), |step| {
+            step.chain.check_raw()?;
+            let score = step.gradients(x, targets)?;
+            step.apply(optimizer)?;
             Ok(score)
         })
     }
@@ -447,9 +423,10 @@ impl Model {
     /// A bound that is not above 0, or averaged weights are applied.
     pub fn clip_gradients(&mut self, clip: Clip) -> Result<f64> {
         clip.check()?;
-        let mut chain = self.shared.write();
-        chain.check_raw()?;
-        Ok(clip.apply(&mut Params::new(&mut chain.layers[..self.len])))
+        self.step_with(0, |step| {
+            step.chain.check_raw()?;
+            Ok(step.clip(clip))
+        })
     }
 
     /// Lets the optimiser update the trained parameters from their gradients, and counts a step.
@@ -458,12 +435,10 @@ impl Model {
     ///
     /// If averaged weights are applied, or the optimiser belongs to another model.
     pub fn apply_gradients(&mut self, optimizer: &mut dyn Optimizer) -> Result<()> {
-        let mut chain = self.shared.write();
-        chain.check_raw()?;
-        optimizer.step(&mut Params::new(&mut chain.layers[..self.len]))?;
-        self.step += 1;
-        self.part = 0;
-        Ok(())
+        self.step_with(0, |step| {
+            step.chain.check_raw()?;
+            step.apply(optimizer)
+        })
     }
 
     /// A callable that computes any mix of layer outputs (`relu1`) and inner values (`custom/normalised`), in
@@ -475,7 +450,7 @@ impl Model {
     ///
     /// No name at all, or one that does not exist; the error lists the names that do.
     pub fn function(&self, names: &[impl AsRef<str>]) -> Result<Function> {
-        Function::new(Arc::clone(&self.shared), self.len, &self.value_names(), names)
+        Function::new(Arc::clone(&self.shared), self.runner.len, &self.value_names(), names)
     }
 
     /// A sub-model that ends with the output of a layer and shares the weights: training one shows in the other.
@@ -498,31 +473,20 @@ impl Model {
     pub fn up_to(&self, layer: &str) -> Result<Self> {
         let position = {
             let chain = self.shared.read();
-            chain.layers[..self.len].iter().position(|named| named.name == layer).ok_or_else(|| {
-                Error::argument(format!("no layer {layer}, expected one of {}", chain.names(self.len)))
+            chain.layers[..self.runner.len].iter().position(|named| named.name == layer).ok_or_else(|| {
+                Error::argument(format!("no layer {layer}, expected one of {}", chain.names(self.runner.len)))
             })?
         };
-        Ok(Self::from_shared(Arc::clone(&self.shared), Arc::clone(&self.loss), position + 1, self.step))
+        Ok(Self::from_shared(Arc::clone(&self.shared), Arc::clone(&self.loss), position + 1, self.runner.step))
     }
 
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
-        self.workspace.capacity()
+        self.runner.workspace.capacity()
     }
 
     #[cfg(test)]
     pub(super) fn inner(&self, layer: usize, inner: usize) -> ArrayView2<'_, f32> {
-        self.workspace.inner(layer, inner)
+        self.runner.workspace.inner(layer, inner)
     }
-}
-
-fn score(loss: &dyn Loss, value: f32, outputs: ArrayView2<'_, f32>, targets: Targets<'_>) -> Score {
-    Score { loss: value, samples: targets.num_samples(), correct: loss.count_correct(outputs, targets) }
-}
-
-fn finite(loss: f32, step: u64) -> Result<f32> {
-    if loss.is_finite() {
-        return Ok(loss);
-    }
-    Err(Error::new(ErrorKind::Numeric, format!("the loss is {loss} at step {step}")))
 }

@@ -1,9 +1,9 @@
 //! Matrix products and passes over long arrays, cut into parts for several threads.
 //!
-//! Inside a pool of rayon's, what is worth it is cut in halves until there is a part for each thread; anywhere else it
-//! is done in one piece. A product is cut between rows or columns of its result, never along what is summed, and only
-//! where the kernel's tiles end, so that each element is summed in the same order by the same instructions: the result
-//! is the same, bit for bit, for any number of threads.
+//! What is worth it is cut in halves until there is a part for each thread of the pool that the caller is in. A product is
+//! cut between rows or columns of its result, never along what is summed, and only where the kernel's tiles end, so that
+//! each element is summed in the same order by the same instructions: the result is the same, bit for bit, for any
+//! number of threads.
 
 use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayView2, ArrayViewMut2, Axis};
@@ -19,11 +19,6 @@ const MIN_MULTIPLICATIONS: usize = 1 << 20;
 /// microseconds for them.
 const MIN_ELEMENTS: usize = 1 << 16;
 
-/// `c <- a · b + beta c`.
-pub(super) fn mul(a: ArrayView2<'_, f32>, b: ArrayView2<'_, f32>, beta: f32, mut c: ArrayViewMut2<'_, f32>) {
-    mul_parts(a, b, beta, &mut c, num_parts());
-}
-
 /// Whether a product of this size is worth a second thread.
 pub(super) fn is_worth_a_thread(rows: usize, inner: usize, columns: usize) -> bool {
     rows.saturating_mul(inner).saturating_mul(columns) >= 2 * MIN_MULTIPLICATIONS
@@ -34,21 +29,23 @@ pub(super) fn cut(len: usize, parts: usize) -> Option<usize> {
     (parts > 1 && len >= 2 * MIN_ELEMENTS).then_some(len / 2)
 }
 
-/// The parts that work may be cut into here: the threads of the pool that this thread belongs to.
-pub(super) fn num_parts() -> usize {
-    if rayon::current_thread_index().is_some() { rayon::current_num_threads() } else { 1 }
-}
-
-fn mul_parts(a: ArrayView2<'_, f32>, b: ArrayView2<'_, f32>, beta: f32, c: &mut ArrayViewMut2<'_, f32>, parts: usize) {
+/// `c <- a · b + beta c`, by so many threads.
+pub(super) fn mul(
+    a: ArrayView2<'_, f32>,
+    b: ArrayView2<'_, f32>,
+    beta: f32,
+    mut c: ArrayViewMut2<'_, f32>,
+    parts: usize,
+) {
     let (rows, columns) = c.dim();
     // The longer side, so that the operand which both parts read is the smaller one.
     let axis = if rows >= columns { Axis(0) } else { Axis(1) };
     let middle = (rows.max(columns) / 2).next_multiple_of(TILE);
     if parts < 2 || !is_worth_a_thread(rows, a.ncols(), columns) || middle >= rows.max(columns) {
-        general_mat_mul(1.0, &a, &b, beta, c);
+        general_mat_mul(1.0, &a, &b, beta, &mut c);
         return;
     }
-    let (mut first, mut second) = c.view_mut().split_at(axis, middle);
+    let (first, second) = c.split_at(axis, middle);
     let (a, b) = if axis == Axis(0) {
         let (top, bottom) = a.split_at(axis, middle);
         ((top, bottom), (b, b))
@@ -57,10 +54,7 @@ fn mul_parts(a: ArrayView2<'_, f32>, b: ArrayView2<'_, f32>, beta: f32, c: &mut 
         ((a, a), (left, right))
     };
     let half = parts.div_ceil(2);
-    rayon::join(
-        || mul_parts(a.0, b.0, beta, &mut first, half),
-        || mul_parts(a.1, b.1, beta, &mut second, parts - half),
-    );
+    rayon::join(|| mul(a.0, b.0, beta, first, half), || mul(a.1, b.1, beta, second, parts - half));
 }
 
 #[cfg(test)]
@@ -81,20 +75,19 @@ mod tests {
             let (a, b) = (inputs(rows, inner, 1), inputs(inner, columns, 2));
             let transposed = b.t().as_standard_layout().into_owned();
             for beta in [0.0, 1.0] {
-                let product = |b: ArrayView2<'_, f32>, fortran: bool| {
+                let product = |b: ArrayView2<'_, f32>, fortran: bool, threads: usize| {
                     let mut c = Array2::from_elem((rows, columns).set_f(fortran), 0.3);
-                    mul(a.view(), b, beta, c.view_mut());
+                    mul(a.view(), b, beta, c.view_mut(), threads);
                     bits(&c)
                 };
-                let alone = product(b.view(), false);
-                let (alone_transposed, alone_fortran) = (product(transposed.t(), false), product(b.view(), true));
+                let alone = product(b.view(), false, 1);
+                let (alone_transposed, alone_fortran) = (product(transposed.t(), false, 1), product(b.view(), true, 1));
                 for threads in [1, 2, 3, 5] {
                     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                     pool.install(|| {
-                        assert_eq!(num_parts(), threads);
-                        assert!(product(b.view(), false) == alone, "{rows} {inner} {columns} on {threads}");
-                        assert!(product(transposed.t(), false) == alone_transposed);
-                        assert!(product(b.view(), true) == alone_fortran);
+                        assert!(product(b.view(), false, threads) == alone, "{rows} {inner} {columns} on {threads}");
+                        assert!(product(transposed.t(), false, threads) == alone_transposed);
+                        assert!(product(b.view(), true, threads) == alone_fortran);
                     });
                 }
             }
@@ -107,7 +100,7 @@ mod tests {
         let expected = a.dot(&b);
         for parts in 1..9 {
             let mut c = Array2::from_elem((300, 300), f32::NAN);
-            mul_parts(a.view(), b.view(), 0.0, &mut c.view_mut(), parts);
+            mul(a.view(), b.view(), 0.0, c.view_mut(), parts);
             assert!((&c - &expected).iter().all(|difference| difference.abs() < 1e-4), "{parts} parts");
         }
     }

@@ -51,7 +51,7 @@ struct Row {
 }
 
 impl Summary {
-    pub(super) fn new(chain: &Chain, len: usize) -> Self {
+    pub(super) fn new(input_shape: &[usize], chain: &Chain, len: usize) -> Self {
         let rows = chain.layers[..len].iter().map(|named| {
             let (mut params, mut kept) = (0, 0);
             named.layer.visit_params(&mut |param| {
@@ -60,7 +60,7 @@ impl Summary {
             });
             Row { name: named.name.clone(), kind: named.layer.kind().to_owned(), width: named.width, params, kept }
         });
-        Self { input_shape: chain.input_shape.clone(), rows: rows.collect() }
+        Self { input_shape: input_shape.to_vec(), rows: rows.collect() }
     }
 
     /// Names, kinds and widths in one line, to tell whether two models are alike.

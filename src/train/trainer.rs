@@ -14,6 +14,7 @@ use super::input::{Supervised, Targets};
 use super::metric::{Metric, Score, Totals};
 use super::model::Model;
 use super::optim::{Clip, Optimizer, OptimizerState, Schedule};
+use super::step::Step;
 use crate::{Error, ErrorKind, Result, State};
 
 /// A model in training: with its optimiser, and if asked for with a schedule, clipping, accumulation, averages, metrics,
@@ -253,26 +254,25 @@ impl Trainer {
     /// Data that does not fit the model or its loss, or a loss that is not finite ([`ErrorKind::Numeric`]); the weights
     /// are then as they were before.
     pub fn step(&mut self, data: &impl Supervised) -> Result<Score> {
-        let shape = self.model.input_shape();
-        let (x, targets) = (data.inputs(&shape)?, data.targets());
-        Ok(self.step_rows(x, targets)?.0)
+        let x = data.inputs(&self.model.shared().input_shape)?;
+        Ok(self.step_rows(x, data.targets())?.0)
     }
 
     /// As [`step`](Self::step); also tells whether the optimiser made a step.
     pub(super) fn step_rows(&mut self, x: ArrayView2<'_, f32>, targets: Targets<'_>) -> Result<(Score, bool)> {
-        let shared = std::sync::Arc::clone(self.model.shared());
-        shared.read().check_raw()?;
-        shared.work(x.nrows(), || {
-            self.model.set_part(self.accumulated.batches);
-            let score = self.model.gradients_of_rows(x, targets)?;
-            if self.accumulated.every > 1 {
-                self.accumulated.add(&self.model, score.samples);
-                if self.accumulated.batches < self.accumulated.every {
+        let (model, accumulated, update) = self.parts()?;
+        model.step_with(x.nrows(), |step| {
+            step.chain.check_raw()?;
+            step.runner.part = accumulated.batches;
+            let score = step.gradients(x, targets)?;
+            if accumulated.every > 1 {
+                accumulated.add(step, score.samples);
+                if accumulated.batches < accumulated.every {
                     return Ok((score, false));
                 }
-                self.accumulated.move_into(&mut self.model)?;
+                accumulated.move_into(step);
             }
-            self.update()?;
+            update.apply(step)?;
             Ok((score, true))
         })
     }
@@ -282,24 +282,22 @@ impl Trainer {
         if self.accumulated.batches == 0 {
             return Ok(false);
         }
-        self.accumulated.move_into(&mut self.model)?;
-        self.update()?;
-        Ok(true)
+        let (model, accumulated, update) = self.parts()?;
+        model.step_with(0, |step| {
+            step.chain.check_raw()?;
+            accumulated.move_into(step);
+            update.apply(step)?;
+            Ok(true)
+        })
     }
 
-    /// A step of the optimiser and of the averages, with the gradients that there are.
-    fn update(&mut self) -> Result<()> {
-        if let Some(schedule) = &self.schedule {
-            self.optimizer.set_learning_rate(schedule.rate(self.model.step()) as f32);
-        }
-        if let Some(clip) = self.clip {
-            self.model.clip_gradients(clip)?;
-        }
-        self.model.apply_gradients(&mut *self.optimizer)?;
-        for (_, average) in &mut self.averages {
-            average.update(&self.model)?;
-        }
-        Ok(())
+    /// What makes a step. The callbacks are no part of it: it may be made on another thread.
+    fn parts(&mut self) -> Result<(&mut Model, &mut GradientSum, Update<'_>)> {
+        let Self { model, optimizer, schedule, clip, accumulated, averages, .. } = self;
+        // The model may have been replaced by way of `model_mut`.
+        averages.iter().try_for_each(|(_, average)| average.check_model(model))?;
+        let update = Update { optimizer: &mut **optimizer, schedule: schedule.as_ref(), clip: *clip, averages };
+        Ok((model, accumulated, update))
     }
 
     /// Drops what was accumulated: of an epoch that was left.
@@ -375,6 +373,28 @@ impl Snapshot {
     }
 }
 
+/// What follows when the gradients of a step are there.
+struct Update<'t> {
+    optimizer: &'t mut dyn Optimizer,
+    schedule: Option<&'t Schedule>,
+    clip: Option<Clip>,
+    averages: &'t mut [(String, Average)],
+}
+
+impl Update<'_> {
+    fn apply(self, step: &mut Step<'_>) -> Result<()> {
+        if let Some(schedule) = self.schedule {
+            self.optimizer.set_learning_rate(schedule.rate(step.runner.step) as f32);
+        }
+        if let Some(clip) = self.clip {
+            step.clip(clip);
+        }
+        step.apply(self.optimizer)?;
+        self.averages.iter_mut().for_each(|(_, average)| average.update_from(step.chain));
+        Ok(())
+    }
+}
+
 /// Gradients summed over batches, each weighted by its number of samples.
 #[derive(Debug, Default)]
 struct GradientSum {
@@ -382,20 +402,17 @@ struct GradientSum {
     every: u64,
     batches: u64,
     samples: usize,
+    /// By slot.
     sums: Vec<Vec<f32>>,
 }
 
 impl GradientSum {
-    fn add(&mut self, model: &Model, samples: usize) {
-        if self.batches == 0 {
+    fn add(&mut self, step: &mut Step<'_>, samples: usize) {
+        let (is_first, weight, sums) = (self.batches == 0, samples as f32, &mut self.sums);
+        if is_first {
             self.samples = 0;
         }
-        let (is_first, weight, sums) = (self.batches == 0, samples as f32, &mut self.sums);
-        let mut slot = 0;
-        model.for_each_param(|_, param| {
-            if !param.is_trainable() {
-                return;
-            }
+        step.params().for_each(|slot, param| {
             if sums.len() == slot {
                 sums.push(vec![0.0; param.len()]);
             }
@@ -405,23 +422,18 @@ impl GradientSum {
             } else {
                 of_batch.for_each(|(sum, grad)| *sum += weight * grad);
             }
-            slot += 1;
         });
         self.batches += 1;
         self.samples += samples;
     }
 
     /// Sets the gradients to the mean over all samples, and starts anew.
-    fn move_into(&mut self, model: &mut Model) -> Result<()> {
-        let (scale, mut sums) = (1.0 / self.samples as f32, self.sums.iter());
-        model.for_each_param_mut(|_, param| {
-            if param.is_trainable() {
-                let sums = sums.next().expect("a model keeps its parameters");
-                param.grads_mut().iter_mut().zip(sums).for_each(|(grad, sum)| *grad = scale * sum);
-            }
-        })?;
+    fn move_into(&mut self, step: &mut Step<'_>) {
+        let scale = 1.0 / self.samples as f32;
+        step.params().for_each(|slot, param| {
+            param.grads_mut().iter_mut().zip(&self.sums[slot]).for_each(|(grad, sum)| *grad = scale * sum);
+        });
         self.batches = 0;
-        Ok(())
     }
 }
 

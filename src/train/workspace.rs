@@ -14,6 +14,8 @@ pub(super) struct Pass {
     pub(super) step: u64,
     /// Which of the passes of one step it is, from 0, where several make one.
     pub(super) part: u64,
+    /// The threads that share the work.
+    pub(super) num_threads: usize,
 }
 
 /// Outputs, inner values and gradients of one batch. Buffers grow to the largest batch seen; a smaller one uses their
@@ -113,6 +115,7 @@ impl Workspace {
                 seed: pass.seed,
                 step: pass.step,
                 part: pass.part,
+                num_threads: pass.num_threads,
                 layer: named.key,
                 slots,
             };
@@ -124,7 +127,7 @@ impl Workspace {
 
     /// Runs the layers backwards, from the gradient written to [`output_and_gradient`](Self::output_and_gradient),
     /// after a forward pass in training on the same batch.
-    pub(super) fn backward(&mut self, layers: &mut [Named], x: ArrayView2<'_, f32>) -> Result<()> {
+    pub(super) fn backward(&mut self, layers: &mut [Named], x: ArrayView2<'_, f32>, pass: Pass) -> Result<()> {
         let rows = self.rows;
         // Nothing before the first layer with parameters has a use for a gradient.
         let first = layers.iter().position(|named| !named.params.is_empty()).unwrap_or(layers.len());
@@ -144,7 +147,7 @@ impl Workspace {
             let dy = view(&self.dy, rows, place.width);
             named
                 .layer
-                .backward(x, y, dy, dx, &Backward { slots: &place.slots })
+                .backward(x, y, dy, dx, &Backward { num_threads: pass.num_threads, slots: &place.slots })
                 .map_err(|error| in_layer(&named.name, error))?;
             std::mem::swap(&mut self.dy, &mut self.dx);
         }

@@ -66,15 +66,15 @@ impl Layer for Dense {
         Ok(self.outputs)
     }
 
-    fn forward(&self, x: ArrayView2<'_, f32>, mut y: ArrayViewMut2<'_, f32>, _pass: &mut Forward<'_>) -> Result<()> {
+    fn forward(&self, x: ArrayView2<'_, f32>, mut y: ArrayViewMut2<'_, f32>, pass: &mut Forward<'_>) -> Result<()> {
         let kernel = self.params[0].matrix();
         match self.params.get(1) {
             // The bias goes in first and the product is added to it: one pass less over the output.
             Some(bias) => {
                 y.assign(&ndarray::aview1(bias.values()));
-                products::mul(x, kernel, 1.0, y);
+                products::mul(x, kernel, 1.0, y, pass.num_threads);
             }
-            None => products::mul(x, kernel, 0.0, y),
+            None => products::mul(x, kernel, 0.0, y, pass.num_threads),
         }
         Ok(())
     }
@@ -85,9 +85,9 @@ impl Layer for Dense {
         _y: ArrayView2<'_, f32>,
         dy: ArrayView2<'_, f32>,
         dx: Option<ArrayViewMut2<'_, f32>>,
-        _pass: &Backward<'_>,
+        pass: &Backward<'_>,
     ) -> Result<()> {
-        products::mul(x.t(), dy, 0.0, self.params[0].grad_matrix_mut());
+        products::mul(x.t(), dy, 0.0, self.params[0].grad_matrix_mut(), pass.num_threads);
         if let Some(bias) = self.params.get_mut(1) {
             let grads = bias.grads_mut();
             grads.fill(0.0);
@@ -96,7 +96,7 @@ impl Layer for Dense {
             }
         }
         if let Some(dx) = dx {
-            products::mul(dy, self.params[0].matrix().t(), 0.0, dx);
+            products::mul(dy, self.params[0].matrix().t(), 0.0, dx, pass.num_threads);
         }
         Ok(())
     }

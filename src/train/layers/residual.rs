@@ -110,6 +110,7 @@ impl Layer for Residual {
                 seed: pass.seed,
                 step: pass.step,
                 part: pass.part,
+                num_threads: pass.num_threads,
                 layer: word_within(pass.layer, &inner.name),
                 slots,
             };
@@ -147,7 +148,13 @@ impl Layer for Residual {
             let inner_dx = wants_dx.then(|| view_mut(&mut self.dx, rows, input_width));
             inner
                 .layer
-                .backward(input, output[0].view(), inner_dy, inner_dx, &Backward { slots })
+                .backward(
+                    input,
+                    output[0].view(),
+                    inner_dy,
+                    inner_dx,
+                    &Backward { num_threads: pass.num_threads, slots },
+                )
                 .map_err(|error| in_layer(&inner.name, error))?;
             std::mem::swap(&mut self.dy, &mut self.dx);
         }

@@ -1,6 +1,6 @@
 //! Adam and AdamW.
 
-use super::super::products::{cut, num_parts};
+use super::super::products::cut;
 use super::{Optimizer, OptimizerState, Params, Slots, check_not_negative};
 use crate::Result;
 
@@ -166,7 +166,7 @@ impl Optimizer for Adam {
         let second = self.second.fit(params)?;
         self.steps += 1;
         let keep = 1.0 - self.learning_rate * self.weight_decay;
-        let parts = num_parts();
+        let parts = params.num_threads;
         params.for_each(|slot, param| {
             let decays = param.shape().len() >= 2 || !self.matrices_only;
             let factors = AdamFactors { keep: if decays { keep } else { 1.0 }, ..factors };

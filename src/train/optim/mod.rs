@@ -85,11 +85,12 @@ impl OptimizerState<'_> {
 #[derive(Debug)]
 pub struct Params<'c> {
     layers: &'c mut [Named],
+    num_threads: usize,
 }
 
 impl<'c> Params<'c> {
-    pub(super) fn new(layers: &'c mut [Named]) -> Self {
-        Self { layers }
+    pub(super) fn new(layers: &'c mut [Named], num_threads: usize) -> Self {
+        Self { layers, num_threads }
     }
 
     /// Shows every trained parameter with its slot, a number from 0, in the same order in every step.
