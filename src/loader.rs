@@ -301,6 +301,7 @@ impl<P: Stage> LoaderBuilder<P, Stacked> {
     }
 
     /// Takes the sequence's samples for ready batches, as Keras's `Sequence` yields them: an index is a batch, and
+    /// the batch size has no effect.
     ///
     /// # Examples
     ///

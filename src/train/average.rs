@@ -121,8 +121,8 @@ impl AverageOptions {
     }
 
     fn check(&self) -> Result<()> {
-        if !(0.0..1.0).contains(&self.decay) {
-            return Err(Error::argument(format!("decay {}, expected 0 <= decay < 1", self.decay)));
+        if !(0.0..1.0).contains(&self.decay) || self.decay as f32 >= 1.0 {
+            return Err(Error::argument(format!("decay {}, expected 0 <= decay < 1, in single precision", self.decay)));
         }
         if self.every == 0 {
             return Err(Error::argument("an update every 0 steps, expected at least 1"));
@@ -368,7 +368,15 @@ impl Average {
                 }
             });
         }
-        found.ok_or_else(|| Error::argument(format!("no trained parameter {name}")))
+        found.ok_or_else(|| {
+            let mut names = Vec::new();
+            chain.for_each_param(self.len, |name, param| {
+                if param.is_trainable() {
+                    names.push(name.to_owned());
+                }
+            });
+            Error::argument(format!("no average of {name}, expected one of {}", names.join(", ")))
+        })
     }
 
     pub(super) fn check_model(&self, model: &Model) -> Result<()> {
@@ -449,7 +457,9 @@ fn average_pass(average: &mut [f32], weights: &[f32], a: f64) {
         average.copy_from_slice(weights);
         return;
     }
-    let (a, rest) = (a as f32, (1.0 - a) as f32);
+    // The two must sum to 1 as they are, or the average of a weight that stays would be another one.
+    let a = a as f32;
+    let rest = 1.0 - a;
     for (average, &weight) in average.iter_mut().zip(weights) {
         *average = a * *average + rest * weight;
     }
@@ -560,6 +570,23 @@ mod tests {
         let found = f64::from(average.param("d/kernel").unwrap()[[0, 0]]);
         // Each update adds at most three roundings of 2^-24, of which the decay forgets all but the last 100.
         assert!((found - expected).abs() < 300.0 / 16_777_216.0, "{found}, expected {expected}");
+    }
+
+    #[test]
+    fn a_weight_that_stays_is_its_own_average() {
+        for decay in [0.999, 0.9999, 0.999_999] {
+            let mut model = scalar(0.3);
+            let mut average = Average::new(&model, decay).unwrap();
+            for _ in 0..3000 {
+                average.update(&model).unwrap();
+            }
+            let found = average.param("d/kernel").unwrap()[[0, 0]];
+            // Half a rounding of each product and of the sum, forgotten at the pace of the decay, is at most this.
+            assert!((found - 0.3).abs() < 1e-4 * 0.3, "{decay}: {found}");
+            set(&mut model, 0.3);
+        }
+        let error = Average::new(&scalar(1.0), 0.9).unwrap().param("d/bias").unwrap_err();
+        assert_eq!(error.to_string(), "no average of d/bias, expected one of d/kernel");
     }
 
     fn model() -> (Model, Counting) {
@@ -709,6 +736,7 @@ mod tests {
         let warm = |gamma, power, min| new(0.5).warm_up(WarmUp::Power { gamma, power, min });
         let options = [
             new(1.0),
+            new(1.0 - 1e-9),
             new(-0.1),
             new(f64::NAN),
             new(0.9).every(0),

@@ -241,6 +241,10 @@ fn build_layer(name: String, mut layer: Box<dyn Layer>, input_width: usize, seed
     let key = word(&name);
     let mut stream = stream(seed, &[purpose::INITIALISE, key]);
     let width = layer.build(input_width, &mut stream).map_err(|error| in_layer(&name, error))?;
+    if width != input_width && (layer.passes_through(true) || layer.passes_through(false)) {
+        let message = format!("layer {name}: passes {input_width} values through as {width}, expected as many");
+        return Err(Error::argument(message));
+    }
     let (mut params, mut largest) = (Vec::new(), 0);
     layer.visit_params(&mut |param| {
         params.push(format!("{name}/{}", param.name()));

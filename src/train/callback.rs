@@ -23,7 +23,7 @@ pub enum Flow {
     Pause,
 }
 
-/// Something that is called during [`Trainer::fit`]. Both calls do nothing unless they are implemented.
+/// Something that is called during [`Trainer::fit`]. The calls do nothing unless they are implemented.
 ///
 /// What a callback does to the model it does by [`Moment::model`]. What it has to know again after a resume it gives as
 /// its [`state`](Self::state).
@@ -162,6 +162,19 @@ impl Moment<'_> {
         })
     }
 
+    /// Adds values to the epoch's row in the history.
+    ///
+    /// # Errors
+    ///
+    /// If the epoch has no row yet: in [`Callback::on_step`].
+    pub fn note(&mut self, values: &[(&str, f64)]) -> Result<()> {
+        if !self.trainer.progress.noted {
+            return Err(Error::argument("values are noted at the end of an epoch, which is not there yet"));
+        }
+        self.trainer.history.amend(values);
+        Ok(())
+    }
+
     /// The model, with its raw weights.
     pub fn model(&mut self) -> &mut Model {
         self.trainer.model_mut()
@@ -192,7 +205,7 @@ impl Moment<'_> {
     }
 }
 
-/// A function that is called after every step.
+/// A function that is called after every step. What it remembers is in no checkpoint.
 pub(super) struct EachStep<F>(pub(super) F);
 
 impl<F: FnMut(&mut Moment<'_>) -> Result<Flow> + Send> Callback for EachStep<F> {
@@ -239,6 +252,9 @@ impl Callback for SaveHistory {
 /// [`maximise`](Self::maximise). NaN is never better. The best weights are put back at the end of the training however
 /// it came about, unless [`restore_best`](Self::restore_best) is off.
 ///
+/// It follows one training, that is, one call of [`Trainer::fit`] with all epochs (and those that resume it): a second
+/// call would go on from the best value of the first.
+///
 /// # Examples
 ///
 /// ```
@@ -281,9 +297,14 @@ impl EarlyStopping {
         self
     }
 
-    /// The difference that makes a value better; at least 0.
+    /// The difference that makes a value better; 0 by default.
+    ///
+    /// # Panics
+    ///
+    /// If it is negative or NaN.
     #[must_use]
     pub fn min_delta(mut self, min_delta: f64) -> Self {
+        assert!(min_delta >= 0.0, "a difference of {min_delta}, expected at least 0");
         self.min_delta = min_delta;
         self
     }

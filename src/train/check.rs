@@ -120,10 +120,13 @@ impl Probe {
         Ok((params, dx))
     }
 
-    /// Replaces a value, counted over all parameters, and returns the one that was there.
+    /// Replaces a value, counted over all trained parameters, and returns the one that was there.
     fn replace_param(&mut self, index: usize, value: f32) -> f32 {
         let (mut start, mut old) = (0, value);
         self.layer.visit_params_mut(&mut |param| {
+            if !param.is_trainable() {
+                return;
+            }
             if (start..start + param.len()).contains(&index) {
                 old = std::mem::replace(&mut param.values_mut()[index - start], value);
             }

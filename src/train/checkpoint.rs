@@ -12,13 +12,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
-use safetensors::tensor::{Dtype, SafeTensors};
+use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 
 use super::average::Counts;
-use super::file::replace_file;
+use super::file::{UNFINISHED, replace_file};
 use super::history::History;
-use super::weights::{Weights, array, not_safetensors, safetensors_bytes};
+use super::weights::{Weights, array, open, safetensors_bytes};
 use crate::{Error, ErrorKind, Result, State};
 
 /// Eight digits that stand for the checksum while it is computed.
@@ -118,14 +118,12 @@ impl Checkpoint {
     ///
     /// As [`read`](Self::read), without the file's name.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(not_safetensors)?;
-        let entries = header.metadata().as_ref();
-        let entry = |name: &str| {
-            let missing = || Error::new(ErrorKind::Format, format!("not a checkpoint: there is no entry {name:?}"));
-            entries.and_then(|entries| entries.get(name)).ok_or_else(missing)
-        };
-        check_sum(bytes, entry("checksum")?)?;
-        let meta = entry("procession")?;
+        // First of all: what is damaged is not worth being understood.
+        check_sum(bytes)?;
+        let (header, tensors) = open(bytes)?;
+        let entry = header.metadata().as_ref().and_then(|entries| entries.get("procession"));
+        let meta =
+            entry.ok_or_else(|| Error::new(ErrorKind::Format, "not a checkpoint: it has no entry \"procession\""))?;
         let malformed = |cause| Error::new(ErrorKind::Format, "a checkpoint of another form").with_cause(cause);
         let version: Version = serde_json::from_str(meta).map_err(malformed)?;
         if version.version != Meta::VERSION {
@@ -135,7 +133,7 @@ impl Checkpoint {
         let meta: Meta = serde_json::from_str(meta).map_err(malformed)?;
         let state = meta.loader.parse()?;
         let mut arrays = BTreeMap::new();
-        for (name, tensor) in SafeTensors::deserialize(bytes).map_err(not_safetensors)?.iter() {
+        for (name, tensor) in tensors.iter() {
             if tensor.dtype() != Dtype::F32 {
                 let message = format!("array {name} is of type {:?}, expected F32", tensor.dtype());
                 return Err(Error::new(ErrorKind::Format, message));
@@ -233,21 +231,20 @@ fn find_digits(bytes: &[u8]) -> Option<usize> {
     Some(8 + entry + CHECKSUM_ENTRY.len())
 }
 
-fn check_sum(bytes: &[u8], expected: &str) -> Result<()> {
-    let damaged = |what: String| Err(Error::new(ErrorKind::Format, format!("a damaged checkpoint: {what}")));
-    let rest = find_digits(bytes).and_then(|start| Some((start, start.checked_add(NO_CHECKSUM.len())?)));
-    let Some((start, end)) = rest.filter(|&(start, end)| bytes.get(start..end) == Some(expected.as_bytes())) else {
-        return damaged(format!("checksum {expected:?}, expected 8 digits"));
-    };
+fn check_sum(bytes: &[u8]) -> Result<()> {
+    let broken = |message: String| Error::new(ErrorKind::Format, message);
+    let missing = || broken(format!("not a whole checkpoint: {} bytes without a checksum", bytes.len()));
+    let start = find_digits(bytes).ok_or_else(missing)?;
+    let (before, rest) = bytes.split_at(start);
+    let (expected, after) = rest.split_at_checked(NO_CHECKSUM.len()).ok_or_else(missing)?;
     let mut sum = crc32fast::Hasher::new();
-    for part in [&bytes[..start], NO_CHECKSUM.as_bytes(), &bytes[end..]] {
-        sum.update(part);
-    }
+    [before, NO_CHECKSUM.as_bytes(), after].iter().for_each(|part| sum.update(part));
     let found = format!("{:08x}", sum.finalize());
-    if found != expected {
-        return damaged(format!("the bytes have checksum {found}, expected {expected}"));
+    if found.as_bytes() == expected {
+        return Ok(());
     }
-    Ok(())
+    let expected = String::from_utf8_lossy(expected);
+    Err(broken(format!("a damaged checkpoint: the bytes have checksum {found}, expected {expected}")))
 }
 
 /// A directory of checkpoints, of which the last few are kept: `checkpoint-000000001200.safetensors` after 1,200 steps.
@@ -320,34 +317,45 @@ impl CheckpointDir {
     /// Saves a checkpoint and removes those that are too many, oldest first.
     pub(super) fn save(&self, step: u64, bytes: &[u8]) -> Result<PathBuf> {
         fs::create_dir_all(&self.dir).map_err(|cause| Error::from(cause).with_file(&self.dir))?;
+        let remove = |file: &Path| fs::remove_file(file).map_err(|cause| Error::from(cause).with_file(file));
+        // What comes after this step was given up, and must never be taken for the newest: it goes first.
+        for (_, file) in self.files()?.iter().filter(|(other, _)| *other > step) {
+            remove(file)?;
+        }
         let path = self.dir.join(format!("checkpoint-{step:012}.safetensors"));
         replace_file(&path, bytes)?;
-        let files = self.files()?;
-        // What comes after this step is from a run that was given up: it must not be taken for the newest.
-        let others = files.iter().filter(|(other, _)| *other > step);
-        let old = files.iter().filter(|(other, _)| *other <= step).rev().skip(self.keep);
-        for (_, file) in others.chain(old) {
-            fs::remove_file(file).map_err(|cause| Error::from(cause).with_file(file))?;
+        for (_, file) in self.files()?.iter().rev().skip(self.keep) {
+            remove(file)?;
+        }
+        // A file half written by a process that was ended, at a step at which there may never be another.
+        for file in self.entries()?.iter().filter(|file| is_unfinished(file)) {
+            remove(file)?;
         }
         Ok(path)
     }
 
     /// The files by step, oldest first.
     fn files(&self) -> Result<Vec<(u64, PathBuf)>> {
+        let step = |file: PathBuf| Some((file.file_name().and_then(step_of)?, file));
+        let mut files: Vec<_> = self.entries()?.into_iter().filter_map(step).collect();
+        files.sort();
+        Ok(files)
+    }
+
+    /// All that is in the directory; nothing if there is none.
+    fn entries(&self) -> Result<Vec<PathBuf>> {
         let entries = match fs::read_dir(&self.dir) {
             Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.map_err(|cause| Error::from(cause).with_file(&self.dir))?,
         };
-        let mut files = Vec::new();
-        for entry in entries {
-            let file = entry.map_err(|cause| Error::from(cause).with_file(&self.dir))?.path();
-            if let Some(step) = file.file_name().and_then(step_of) {
-                files.push((step, file));
-            }
-        }
-        files.sort();
-        Ok(files)
+        let path = |entry: std::io::Result<fs::DirEntry>| Ok(entry?.path());
+        entries.map(path).collect::<std::io::Result<_>>().map_err(|cause| Error::from(cause).with_file(&self.dir))
     }
+}
+
+fn is_unfinished(file: &Path) -> bool {
+    let name = file.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    name.strip_suffix(UNFINISHED).is_some_and(|name| step_of(OsStr::new(name)).is_some())
 }
 
 /// The step in the name of a checkpoint's file.

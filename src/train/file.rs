@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::{Error, Result};
 
 /// What the name of a file ends in while it is being written.
-const UNFINISHED: &str = ".tmp";
+pub(super) const UNFINISHED: &str = ".tmp";
 
 /// Writes a file in the place of one that is there. A crash at any instant leaves the old one or the new one whole: the
 /// bytes go to a file beside it, named like it with `.tmp` at the end, which is synced and then renamed, and the

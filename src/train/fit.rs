@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ndarray::{Array2, Axis};
+use ndarray::{Array2, ArrayView2, Axis};
 
 use super::average::Average;
 use super::callback::{Callback, Flow, Moment};
@@ -10,7 +10,7 @@ use super::input::{Inputs, Supervised, Targets};
 use super::metric::{Metric, Totals};
 use super::model::Model;
 use super::trainer::Trainer;
-use crate::{Batch, Epoch, Error, Result, State};
+use crate::{Batch, Epoch, Error, ErrorKind, Result, State};
 
 /// How a training ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,12 +140,9 @@ impl Trainer {
         name: &str,
         batches: impl IntoIterator<Item = Result<Batch<B>>>,
     ) -> Result<Evaluation> {
-        let mut metrics = std::mem::take(&mut self.metrics);
-        let evaluation = self
-            .average_and_model(name)
-            .and_then(|(average, model)| evaluate(&mut *average.applied(model)?, &mut metrics, batches));
-        self.metrics = metrics;
-        evaluation
+        let at = self.position_of(name)?;
+        let Self { model, averages, metrics, .. } = self;
+        evaluate(&mut *averages[at].1.applied(model)?, metrics, batches)
     }
 
     /// The outputs for all samples of batches, `(samples, outputs)`, in their order. Rows that pad a batch are left out.
@@ -158,8 +155,7 @@ impl Trainer {
         let mut outputs = Array2::zeros((0, self.model.output_width()));
         for batch in batches {
             let batch = batch?;
-            let x = batch.inputs(&shape)?.split_at(Axis(0), real_rows(&batch)).0;
-            let of_batch = self.model.forward(x)?;
+            let of_batch = self.model.forward_rows(real_inputs(&batch, &shape)?)?;
             outputs.append(Axis(0), of_batch).expect("rows are as wide as the output");
         }
         Ok(outputs)
@@ -196,12 +192,13 @@ impl Trainer {
             return Ok(Ending::Stopped);
         }
         for mut epoch in epochs {
-            let number = epoch.number();
+            let (number, state) = (epoch.number(), epoch.state());
+            self.check_start(&state)?;
             if self.progress.noted && self.progress.epoch == number && epoch.num_batches_left() == 0 {
                 // Resumed from the checkpoint at the end of this epoch.
                 continue;
             }
-            if self.progress.noted || self.progress.epoch != number {
+            if self.progress.noted || self.progress.epoch != number || state.next_batch == 0 {
                 self.progress = super::checkpoint::Progress { epoch: number, ..Default::default() };
             }
             match self.fit_epoch(&mut epoch, validate, callbacks)? {
@@ -211,6 +208,22 @@ impl Trainer {
             }
         }
         Ok(Ending::Completed)
+    }
+
+    /// After a resume, the first epoch must go on where the checkpoint was, or be the one after its epoch.
+    fn check_start(&mut self, state: &State) -> Result<()> {
+        let Some(resumed) = self.resumed.take() else { return Ok(()) };
+        let is_next = self.progress.noted && state.epoch == self.progress.epoch + 1 && state.next_batch == 0;
+        if is_next || (state.epoch, state.next_position) == (resumed.epoch, resumed.next_position) {
+            return Ok(());
+        }
+        let message = format!(
+            "the epochs begin at position {} of epoch {}, the checkpoint was at position {} of epoch {}: give its state \
+             to `Epochs::resume`",
+            state.next_position, state.epoch, resumed.next_position, resumed.epoch
+        );
+        self.resumed = Some(resumed);
+        Err(Error::new(ErrorKind::State, message))
     }
 
     fn fit_epoch<B>(
@@ -232,12 +245,11 @@ impl Trainer {
             let (score, stepped) = match next {
                 Some(batch) => {
                     let batch = batch?;
-                    let rows = real_rows(&batch);
-                    if rows == 0 {
+                    let (x, targets) = real_rows(&batch, &shape)?;
+                    let rows = x.nrows();
+                    if rows == 0 && batch.num_padded() > 0 {
                         continue;
                     }
-                    let x = batch.inputs(&shape)?.split_at(Axis(0), rows).0;
-                    let targets = first_rows(batch.targets(), rows);
                     let result = self.step_rows(x, targets);
                     let (score, stepped) = result.map_err(|cause| in_batch(&batch, cause))?;
                     let mut totals = self.totals();
@@ -377,12 +389,10 @@ fn evaluate<B: Supervised>(
     metrics.iter_mut().for_each(|metric| metric.reset());
     for batch in batches {
         let batch = batch?;
-        let rows = real_rows(&batch);
-        if rows == 0 {
+        let (x, targets) = real_rows(&batch, &shape)?;
+        if x.nrows() == 0 && batch.num_padded() > 0 {
             continue;
         }
-        let x = batch.inputs(&shape)?.split_at(Axis(0), rows).0;
-        let targets = first_rows(batch.targets(), rows);
         let (score, outputs) = model.evaluate_rows(x, targets).map_err(|cause| in_batch(&batch, cause))?;
         totals.add(&score);
         metrics.iter_mut().try_for_each(|metric| metric.update(outputs, targets))?;
@@ -391,14 +401,33 @@ fn evaluate<B: Supervised>(
     Ok(Evaluation { loss: totals.mean_loss(), accuracy: totals.accuracy(), samples: totals.samples(), metrics })
 }
 
-/// The rows of a batch that are not padding.
-fn real_rows<B>(batch: &Batch<B>) -> usize {
-    batch.num_samples() - batch.num_padded()
+/// The inputs and targets of a batch without its padding. The rows are those of the data: a ready batch, or one that a
+/// collate function made, may have more or fewer of them than samples.
+fn real_rows<'b, B: Supervised>(batch: &'b Batch<B>, shape: &[usize]) -> Result<(ArrayView2<'b, f32>, Targets<'b>)> {
+    let (x, targets) = (real_inputs(batch, shape)?, batch.targets());
+    if batch.num_padded() == 0 {
+        return Ok((x, targets));
+    }
+    if targets.num_samples() != batch.num_samples() {
+        return Err(not_a_row_each(batch, targets.num_samples(), "targets"));
+    }
+    Ok((x, targets.first(x.nrows())))
 }
 
-/// The first targets; all of them if there are fewer, which the loss reports.
-fn first_rows(targets: Targets<'_>, rows: usize) -> Targets<'_> {
-    if targets.num_samples() > rows { targets.first(rows) } else { targets }
+fn real_inputs<'b, B: Inputs>(batch: &'b Batch<B>, shape: &[usize]) -> Result<ArrayView2<'b, f32>> {
+    let x = batch.inputs(shape)?;
+    if batch.num_padded() == 0 {
+        return Ok(x);
+    }
+    if x.nrows() != batch.num_samples() {
+        return Err(not_a_row_each(batch, x.nrows(), "rows"));
+    }
+    Ok(x.split_at(Axis(0), batch.num_samples() - batch.num_padded()).0)
+}
+
+fn not_a_row_each<B>(batch: &Batch<B>, found: usize, what: &str) -> Error {
+    let message = format!("{found} {what} for {} samples, of which some are padding", batch.num_samples());
+    in_batch(batch, Error::new(ErrorKind::Shape, message))
 }
 
 /// Says which batch an error comes from, and which samples are in it.

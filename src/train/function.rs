@@ -38,6 +38,8 @@ pub struct Function {
     wants_last_output: bool,
     picks: Vec<Pick>,
     workspace: Workspace,
+    /// Whether the last run left values.
+    has_values: bool,
 }
 
 /// Where a value is found.
@@ -82,7 +84,7 @@ impl Function {
         }
         drop(chain);
         let wants_last_output = picks.contains(&Pick { layer: last, inner: None });
-        Ok(Self { shared, len: last + 1, wants_last_output, picks, workspace })
+        Ok(Self { shared, len: last + 1, wants_last_output, picks, workspace, has_values: false })
     }
 
     /// The values for a batch, in the order of the names; `(batch, width)` each, or `(1, width)` for an inner value that
@@ -105,20 +107,24 @@ impl Function {
     pub fn run<'x>(&mut self, x: impl Input<'x>) -> Result<()> {
         let x = x.rows(&self.shared.input_shape)?;
         let (chain, workspace) = (&*self.shared.read(), &mut self.workspace);
+        self.has_values = false;
         let (layers, wants_last_output) = (&chain.layers[..self.len], self.wants_last_output);
         self.shared.work(x.nrows(), |num_threads| {
             let pass = Pass { training: false, seed: chain.seed, step: 0, part: 0, num_threads };
             workspace.forward(layers, x, pass, wants_last_output)
-        })
+        })?;
+        self.has_values = true;
+        Ok(())
     }
 
     /// The value of the name at `index`, as the last [`run`](Self::run) left it.
     ///
     /// # Panics
     ///
-    /// If there are not so many names, or nothing was run.
+    /// If there are not so many names, or nothing was run, or the last run failed.
     pub fn value(&self, index: usize) -> ArrayView2<'_, f32> {
         assert!(index < self.picks.len(), "value {index} of a function of {}", self.picks.len());
+        assert!(self.has_values, "value {index} of a function that was not run, or failed");
         let Pick { layer, inner } = self.picks[index];
         match inner {
             Some(inner) => self.workspace.inner(layer, inner),

@@ -47,7 +47,20 @@ impl History {
     /// Notes values after a step of an epoch. A name not seen before makes a new column; a name given twice keeps the
     /// later value.
     pub fn push(&mut self, epoch: u64, step: u64, values: &[(&str, f64)]) {
-        let mut row = vec![None; self.columns.len()];
+        let values = self.row_with(Vec::new(), values);
+        self.rows.push(Row { epoch, step, values });
+    }
+
+    /// Adds values to the last row; nothing if there are no rows.
+    pub(super) fn amend(&mut self, values: &[(&str, f64)]) {
+        if let Some(mut row) = self.rows.pop() {
+            row.values = self.row_with(row.values, values);
+            self.rows.push(row);
+        }
+    }
+
+    fn row_with(&mut self, mut row: Vec<Option<Value>>, values: &[(&str, f64)]) -> Vec<Option<Value>> {
+        row.resize(self.columns.len(), None);
         for &(name, value) in values {
             let column = self.columns.iter().position(|column| column == name).unwrap_or_else(|| {
                 self.columns.push(name.to_owned());
@@ -56,7 +69,7 @@ impl History {
             });
             row[column] = Some(Value(value));
         }
-        self.rows.push(Row { epoch, step, values: row });
+        row
     }
 
     /// The number of rows.

@@ -166,6 +166,12 @@ pub trait Layer: fmt::Debug + Send + Sync {
         name.rsplit("::").next().unwrap_or(name)
     }
 
+    /// The kind of layer and its options, in one line without line breaks: a checkpoint is refused by a model whose layers
+    /// describe themselves otherwise. By default the kind alone.
+    fn describe(&self) -> String {
+        self.kind().to_owned()
+    }
+
     /// Whether the output is the input, in training or in inference, so that nothing has to be computed. Asked once
     /// per pass; a layer one of whose inner values is read is run all the same.
     fn passes_through(&self, _training: bool) -> bool {

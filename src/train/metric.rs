@@ -127,8 +127,13 @@ pub struct TopK {
 }
 
 impl TopK {
-    /// Among the `k` largest, above 0.
+    /// Among the `k` largest.
+    ///
+    /// # Panics
+    ///
+    /// If `k` is 0.
     pub fn new(k: usize) -> Self {
+        assert!(k > 0, "the 0 largest outputs, expected at least 1");
         Self { k, correct: 0, samples: 0 }
     }
 }

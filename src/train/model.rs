@@ -339,6 +339,11 @@ impl Model {
     /// Samples of another shape than the model's input, or a layer that fails.
     pub fn forward<'x>(&mut self, x: impl Input<'x>) -> Result<ArrayView2<'_, f32>> {
         let x = x.rows(&self.shared.input_shape)?;
+        self.forward_rows(x)
+    }
+
+    /// As [`forward`](Self::forward), of rows whose shape was checked.
+    pub(super) fn forward_rows(&mut self, x: ArrayView2<'_, f32>) -> Result<ArrayView2<'_, f32>> {
         let (chain, runner) = (&*self.shared.read(), &mut self.runner);
         self.shared.work(x.nrows(), |num_threads| runner.infer(chain, runner.len, x, num_threads))?;
         Ok(runner.workspace.output(runner.len - 1))
@@ -376,15 +381,19 @@ impl Model {
         Ok((score, self.runner.workspace.output(end - 1)))
     }
 
-    /// The loss of a batch in a training pass, with its gradients in the parameters; nothing is updated.
+    /// The loss of a batch in a training pass, with its gradients in the parameters. No trained parameter is changed;
+    /// moving statistics are, as in any training pass.
     ///
     /// # Errors
     ///
-    /// Samples of another shape than the model's input, targets that do not fit (see the loss), or a loss that is not
-    /// finite ([`ErrorKind::Numeric`], naming the step).
+    /// Samples of another shape than the model's input, targets that do not fit (see the loss), a loss that is not finite
+    /// ([`ErrorKind::Numeric`], naming the step), or averaged weights are applied.
     pub fn loss_and_gradients<'d>(&mut self, x: impl Input<'d>, targets: impl Into<Targets<'d>>) -> Result<Score> {
         let (x, targets) = (x.rows(&self.shared.input_shape)?, targets.into());
-        self.step_with(x.nrows(), |step| step.gradients(x, targets))
+        self.step_with(x.nrows(), |step| {
+            step.chain.check_raw()?;
+            step.gradients(x, targets)
+        })
     }
 
     /// Does what makes a step on a batch of so many rows: with the lock held, in the pool if that is worth it.
@@ -420,12 +429,13 @@ impl Model {
     ///
     /// # Errors
     ///
-    /// A bound that is not above 0, or averaged weights are applied.
+    /// A bound that is not above 0, averaged weights are applied, or the norm is not finite ([`ErrorKind::Numeric`]); the
+    /// gradients are then as they were.
     pub fn clip_gradients(&mut self, clip: Clip) -> Result<f64> {
         clip.check()?;
         self.step_with(0, |step| {
             step.chain.check_raw()?;
-            Ok(step.clip(clip))
+            step.clip(clip)
         })
     }
 

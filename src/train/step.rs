@@ -61,8 +61,9 @@ impl Step<'_> {
     }
 
     /// Clips the gradients, and returns the norm that they had.
-    pub(super) fn clip(&mut self, clip: Clip) -> f64 {
-        clip.apply(&mut self.params())
+    pub(super) fn clip(&mut self, clip: Clip) -> Result<f64> {
+        let step = self.runner.step;
+        clip.apply(&mut self.params()).map_err(|error| error.with_detail(format_args!(" at step {step}")))
     }
 
     /// Lets the optimiser update the parameters, and counts a step.

@@ -44,6 +44,8 @@ pub struct Summary {
 struct Row {
     name: String,
     kind: String,
+    /// The kind with the options.
+    description: String,
     width: usize,
     params: usize,
     /// Of `params`, those that are not trained.
@@ -58,14 +60,15 @@ impl Summary {
                 params += param.len();
                 kept += if param.is_trainable() { 0 } else { param.len() };
             });
-            Row { name: named.name.clone(), kind: named.layer.kind().to_owned(), width: named.width, params, kept }
+            let (kind, description) = (named.layer.kind().to_owned(), named.layer.describe());
+            Row { name: named.name.clone(), kind, description, width: named.width, params, kept }
         });
         Self { input_shape: input_shape.to_vec(), rows: rows.collect() }
     }
 
-    /// Names, kinds and widths in one line, to tell whether two models are alike.
+    /// Names, kinds, options and widths in one line, to tell whether two models are alike.
     pub(super) fn describe(&self) -> String {
-        let layers = self.rows.iter().map(|row| format!("{}:{}:{}", row.name, row.kind, row.width));
+        let layers = self.rows.iter().map(|row| format!("{}:{}:{}", row.name, row.description, row.width));
         format!("{:?} {}", self.input_shape, layers.collect::<Vec<_>>().join(" "))
     }
 }

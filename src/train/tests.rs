@@ -377,6 +377,43 @@ fn the_first_layers_without_parameters_are_not_run_backwards() {
 }
 
 #[test]
+fn what_passes_through_is_read_all_the_same() {
+    let build = |rate| {
+        let builder = Model::builder([2, 3]).flatten("flatten").dropout("first", rate).dense("d", 4);
+        builder.dropout("middle", rate).relu("relu").dropout("last", rate).seed(1).build().unwrap()
+    };
+    let x = inputs(10, 3, 0).into_shape_with_order((5, 2, 3)).unwrap();
+    let rows = x.view().into_shape_with_order((5, 6)).unwrap();
+    let mut model = build(0.5);
+    for names in [&["flatten", "first", "middle", "last"][..], &["last", "flatten"], &["flatten"], &["first"]] {
+        let values = model.function(names).unwrap().call(&x).unwrap();
+        for (name, value) in names.iter().zip(values) {
+            let expected = match *name {
+                "flatten" | "first" => rows.to_owned(),
+                "middle" => model.function(&["d"]).unwrap().call(&x).unwrap().swap_remove(0),
+                _ => model.function(&["relu"]).unwrap().call(&x).unwrap().swap_remove(0),
+            };
+            assert_eq!(value, expected, "{name} of {names:?}");
+        }
+    }
+    let values = model.function(&["first/mask", "middle/mask"]).unwrap().call(&x).unwrap();
+    assert!(values.iter().flatten().all(|&factor| factor == 1.0));
+    assert_eq!(model.up_to("flatten").unwrap().predict(&x).unwrap(), rows);
+    assert_eq!(model.predict(&x).unwrap(), model.up_to("relu").unwrap().predict(&x).unwrap());
+    // Without masks, training is that of a model without these layers.
+    let mut plain = Model::builder(6).dense("d", 4).relu("relu").seed(1).build().unwrap();
+    let mut passing = build(0.0);
+    for step in 0..3 {
+        let labels = [0, 1, 2, 3, step];
+        assert_eq!(
+            passing.train_step(&x, &labels, &mut Sgd::new(0.1)).unwrap(),
+            plain.train_step(&rows, &labels, &mut Sgd::new(0.1)).unwrap()
+        );
+    }
+    assert_eq!(weights(&passing), weights(&plain));
+}
+
+#[test]
 fn a_model_serves_several_threads() {
     let mut model = classifier(1);
     let x = inputs(50, 2, 0);

@@ -1,5 +1,6 @@
 //! Training with everything that belongs to it: one object that steps, and that can be saved and go on.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -61,6 +62,8 @@ pub struct Trainer {
     checkpoints: Option<Checkpoints>,
     pub(super) history: History,
     pub(super) progress: Progress,
+    /// Where the loader has to go on after a resume.
+    pub(super) resumed: Option<State>,
     /// Whether the callbacks are elsewhere, as they are while `fit` is at work.
     pub(super) is_fitting: bool,
 }
@@ -99,6 +102,7 @@ impl Trainer {
             checkpoints: None,
             history: History::new(),
             progress: Progress::default(),
+            resumed: None,
             is_fitting: false,
         }
     }
@@ -239,15 +243,26 @@ impl Trainer {
     ///
     /// If there is no average of this name; the error lists those that there are.
     pub fn average_and_model(&mut self, name: &str) -> Result<(&mut Average, &mut Model)> {
-        let names = || self.averages.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
-        let Some(at) = self.averages.iter().position(|(other, _)| other == name) else {
-            return Err(Error::argument(format!("no average {name}, expected one of {}", names())));
-        };
+        let at = self.position_of(name)?;
         Ok((&mut self.averages[at].1, &mut self.model))
+    }
+
+    pub(super) fn position_of(&self, average: &str) -> Result<usize> {
+        let found = self.averages.iter().position(|(name, _)| name == average);
+        found.ok_or_else(|| match &self.averages[..] {
+            [] => Error::argument(format!("no average {average}: the trainer has none")),
+            averages => {
+                let names: Vec<&str> = averages.iter().map(|(name, _)| name.as_str()).collect();
+                Error::argument(format!("no average {average}, expected one of {}", names.join(", ")))
+            }
+        })
     }
 
     /// Trains on a batch: its gradients and, unless more batches are to be accumulated first, a step of the optimiser
     /// and of all averages. The score is that of the weights before.
+    ///
+    /// For a loop of one's own: callbacks, checkpoints, history and totals belong to [`fit`](Self::fit), and the rows are
+    /// all those of the data, padding too.
     ///
     /// # Errors
     ///
@@ -387,7 +402,7 @@ impl Update<'_> {
             self.optimizer.set_learning_rate(schedule.rate(step.runner.step) as f32);
         }
         if let Some(clip) = self.clip {
-            step.clip(clip);
+            step.clip(clip)?;
         }
         step.apply(self.optimizer)?;
         self.averages.iter_mut().for_each(|(_, average)| average.update_from(step.chain));
@@ -454,8 +469,12 @@ impl Trainer {
     ///
     /// # Errors
     ///
-    /// If batches are accumulated that did not make a step yet, an average is applied, the file cannot be written, or
-    /// from within [`fit`](Self::fit), which keeps [`checkpoints`](Self::checkpoints) itself.
+    /// If batches are accumulated that did not make a step yet, an average is applied, a number is not finite, the file
+    /// cannot be written, or from within [`fit`](Self::fit), which keeps [`checkpoints`](Self::checkpoints) itself.
+    ///
+    /// # Cost
+    ///
+    /// All arrays are copied three times on the way to the file.
     pub fn save(&self, path: impl AsRef<Path>, state: &State) -> Result<()> {
         self.check_idle()?;
         replace_file(path, &self.checkpoint_bytes(state, &self.callbacks)?)
@@ -466,7 +485,8 @@ impl Trainer {
     ///
     /// # Errors
     ///
-    /// Of kind [`State`](ErrorKind::State) if anything differs, saying what and how; nothing is changed then.
+    /// Of kind [`State`](ErrorKind::State) if anything differs, saying what and how; nothing is changed then. The learning
+    /// rate is the checkpoint's, which a callback may have set.
     pub fn resume(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         self.check(checkpoint)?;
         let meta = &checkpoint.meta;
@@ -482,6 +502,14 @@ impl Trainer {
         };
         // All that can fail comes before anything is changed.
         let weights = arrays_of("model/", false)?;
+        if let Some(name) = checkpoint.arrays.keys().find(|name| {
+            let param = name.strip_prefix("model/");
+            param.is_some_and(|param| !shapes.iter().any(|(name, ..)| name == param))
+        }) {
+            let message =
+                format!("the checkpoint does not fit: it has an array {name}, of which the model knows nothing");
+            return Err(Error::new(ErrorKind::State, message));
+        }
         let averages = self.averages.iter().map(|(name, _)| arrays_of(&format!("average/{name}/"), true));
         let averages = averages.collect::<Result<Vec<_>>>()?;
         let mut state = OptimizerState { steps: meta.optimizer_steps, arrays: Vec::new() };
@@ -494,26 +522,29 @@ impl Trainer {
         }
         let mut callback_states = Vec::new();
         for (number, saved) in meta.callbacks.iter().enumerate() {
-            let array = |name: &String| {
-                let full_name = format!("callback/{number}/{name}");
+            let array = |(at, name): (usize, &String)| {
+                let full_name = format!("callback/{number}/{at}/{name}");
                 let array = checkpoint.arrays.get(&full_name).and_then(|array| array.as_slice());
                 let missing = || Error::new(ErrorKind::State, format!("the checkpoint has no array {full_name}"));
                 Ok((name.clone(), array.ok_or_else(missing)?.to_vec()))
             };
-            let arrays = saved.arrays.iter().map(array).collect::<Result<Vec<_>>>()?;
+            let arrays = saved.arrays.iter().enumerate().map(array).collect::<Result<Vec<_>>>()?;
             callback_states.push(CallbackState { text: saved.text.clone(), arrays });
         }
-        let before: Vec<CallbackState> = named(&self.callbacks).map(|callback| callback.state()).collect();
-        let mut set = Ok(());
+        let callbacks_before: Vec<CallbackState> = named(&self.callbacks).map(|callback| callback.state()).collect();
+        let optimizer_before = self.optimizer.state().into_owned();
+        let mut set = self.optimizer.set_state(state);
         for (callback, state) in named_mut(&mut self.callbacks).zip(callback_states) {
             set = set.and_then(|()| callback.set_state(state));
         }
         if let Err(error) = set {
-            // What accepted its new state accepts its old one.
-            named_mut(&mut self.callbacks).zip(before).for_each(|(callback, state)| drop(callback.set_state(state)));
+            // What has taken a new state takes its old one; what has refused it still has that.
+            let _ = self.optimizer.set_state(optimizer_before);
+            for (callback, state) in named_mut(&mut self.callbacks).zip(callbacks_before) {
+                let _ = callback.set_state(state);
+            }
             return Err(error);
         }
-        self.optimizer.set_state(state)?;
         self.optimizer.set_learning_rate(meta.learning_rate as f32);
         let mut weights = weights.into_iter();
         self.model.for_each_param_mut(|_, param| {
@@ -526,9 +557,7 @@ impl Trainer {
         self.forget_rest();
         self.history = meta.history.clone();
         self.progress = meta.progress;
-        if let Some(checkpoints) = &mut self.checkpoints {
-            checkpoints.ours = true;
-        }
+        self.resumed = Some(checkpoint.state.clone());
         Ok(())
     }
 
@@ -544,6 +573,9 @@ impl Trainer {
         };
         let Some(latest) = checkpoints.dir.latest()? else { return Ok(None) };
         self.resume(&latest.checkpoint).map_err(|error| error.with_file(&latest.file))?;
+        if let Some(checkpoints) = &mut self.checkpoints {
+            checkpoints.ours = true;
+        }
         Ok(Some(Resumed { state: latest.checkpoint.state, file: latest.file, refused: latest.refused }))
     }
 
@@ -652,10 +684,11 @@ impl Trainer {
             add(format!("average/{name}"), average.parts()?.0);
         }
         for (number, callback) in named(callbacks).enumerate() {
-            for (name, values) in callback.state().arrays {
-                arrays.push((format!("callback/{number}/{name}"), vec![values.len()], values));
+            for (at, (name, values)) in callback.state().arrays.into_iter().enumerate() {
+                arrays.push((format!("callback/{number}/{at}/{name}"), vec![values.len()], values));
             }
         }
+        check_arrays(&arrays, self.model.step())?;
         let views = arrays.iter().map(|(name, shape, values)| (name.as_str(), view(shape, values)));
         Checkpoint::bytes(&meta, views)
     }
@@ -683,6 +716,22 @@ impl Trainer {
         checkpoints.dir.save(self.model.step(), &self.checkpoint_bytes(state, callbacks)?)?;
         Ok(())
     }
+}
+
+/// Refuses what could not be gone on from: numbers that are not finite (the loss was, when the gradients no longer were),
+/// and two arrays of one name.
+fn check_arrays(arrays: &[(String, Vec<usize>, Vec<f32>)], step: u64) -> Result<()> {
+    let mut names = HashSet::new();
+    for (name, _, values) in arrays {
+        if !names.insert(name.as_str()) {
+            return Err(Error::argument(format!("two arrays of a checkpoint are named {name}")));
+        }
+        if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+            let message = format!("{name} has a value of {value} after {step} steps: no checkpoint is made of it");
+            return Err(Error::new(ErrorKind::Numeric, message));
+        }
+    }
+    Ok(())
 }
 
 /// The callbacks that a checkpoint knows.

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorView};
 
 use super::file::replace_file;
 use super::model::Model;
@@ -115,7 +115,7 @@ impl Weights {
     /// Of kind [`Format`](ErrorKind::Format) if they are not those of one, or hold numbers of another type than `f32`,
     /// `f64` and `bf16`.
     pub fn from_safetensors(bytes: &[u8]) -> Result<Self> {
-        let file = SafeTensors::deserialize(bytes).map_err(not_safetensors)?;
+        let (_, file) = open(bytes)?;
         let mut arrays = BTreeMap::new();
         for (name, tensor) in file.iter() {
             arrays.insert(name.to_owned(), array(name, &tensor)?);
@@ -162,23 +162,35 @@ impl Weights {
 
 impl Model {
     /// A copy of all parameters, trained or not, as [`Naming`] says.
-    pub fn weights(&self, naming: Naming) -> Weights {
+    ///
+    /// # Errors
+    ///
+    /// If two parameters have one name there, as those of a layer `a.b` and of a layer `b` in a block `a` have in PyTorch.
+    pub fn weights(&self, naming: Naming) -> Result<Weights> {
         let mut weights = Weights::new();
+        let mut twice = None;
         self.for_each_param(|full_name, param| {
             let (name, reversed) = naming.in_file(full_name);
             let view = param.view();
             let view = if reversed { view.reversed_axes() } else { view };
-            weights.insert(name, view.as_standard_layout().into_owned());
+            if weights.arrays.insert(name.clone(), view.as_standard_layout().into_owned()).is_some() {
+                twice = Some(name);
+            }
         });
-        weights
+        match twice {
+            Some(name) => Err(Error::argument(format!("two parameters are named {name} in {naming:?}'s naming"))),
+            None => Ok(weights),
+        }
     }
 
     /// Sets all parameters, trained or not. Arrays with other names are left out of account.
     ///
     /// # Errors
     ///
-    /// If one is missing, has another shape, or averaged weights are applied. Nothing is changed then.
+    /// If one is missing, has another shape, two parameters have one name, or averaged weights are applied. Nothing is
+    /// changed then.
     pub fn set_weights(&mut self, weights: &Weights, naming: Naming) -> Result<()> {
+        self.weights(naming)?;
         let mut found = Vec::new();
         let mut wrong = None;
         self.for_each_param(|full_name, param| {
@@ -212,7 +224,7 @@ impl Model {
     ///
     /// As [`Weights::save`].
     pub fn save_weights(&self, path: impl AsRef<Path>, naming: Naming) -> Result<()> {
-        self.weights(naming).save(path)
+        self.weights(naming)?.save(path)
     }
 
     /// Sets all parameters from a file, `.safetensors` or (feature `npz`) `.npz`.
@@ -233,7 +245,7 @@ impl Model {
     ///
     /// let mut other = Model::builder(3).dense("hidden", 4).relu("relu").dense("logits", 2).seed(2).build()?;
     /// other.load_weights(&path, Naming::PyTorch)?;
-    /// assert_eq!(other.weights(Naming::Keras), model.weights(Naming::Keras));
+    /// assert_eq!(other.weights(Naming::Keras)?, model.weights(Naming::Keras)?);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn load_weights(&mut self, path: impl AsRef<Path>, naming: Naming) -> Result<()> {
@@ -281,6 +293,21 @@ pub(super) fn safetensors_bytes<'a>(
     safetensors::serialize(views, metadata).map_err(not_safetensors)
 }
 
+/// The header and the tensors of a safetensors file.
+pub(super) fn open(bytes: &[u8]) -> Result<(Metadata, SafeTensors<'_>)> {
+    let malformed = |what: String| Error::new(ErrorKind::Format, format!("not a sound safetensors file: {what}"));
+    let missing = || malformed(format!("{} bytes, fewer than its header takes", bytes.len()));
+    let len = u64::from_le_bytes(*bytes.first_chunk().ok_or_else(missing)?);
+    let rest = &bytes[8..];
+    let header = usize::try_from(len).ok().and_then(|len| rest.get(..len)).ok_or_else(missing)?;
+    let header: Metadata = serde_json::from_slice(header).map_err(|cause| malformed(cause.to_string()))?;
+    // The library adds to the end that the header claims, which must not overflow.
+    if header.data_len() > rest.len() {
+        return Err(malformed(format!("{} bytes of numbers in a file of {}", header.data_len(), bytes.len())));
+    }
+    Ok((header, SafeTensors::deserialize(bytes).map_err(not_safetensors)?))
+}
+
 pub(super) fn not_safetensors(cause: safetensors::SafeTensorError) -> Error {
     Error::new(ErrorKind::Format, "not a sound safetensors file").with_cause(cause)
 }
@@ -310,26 +337,32 @@ pub(super) fn array(name: &str, tensor: &TensorView<'_>) -> Result<ArrayD<f32>> 
 #[cfg(feature = "npz")]
 mod npz {
     use std::fs::File;
-    use std::io::{BufReader, Cursor};
+    use std::io::{BufReader, Cursor, Read};
     use std::path::Path;
 
-    use ndarray::{IxDyn, OwnedRepr};
-    use ndarray_npy::{NpzReader, NpzWriter};
+    use ndarray::ArrayViewD;
+    use ndarray_npy::{NpzWriter, ViewNpyExt};
+    use zip::ZipArchive;
 
     use super::Weights;
     use crate::{Error, ErrorKind, Result};
 
     pub(super) fn read(path: &Path) -> Result<Weights> {
         let broken = |cause| Error::new(ErrorKind::Format, "not a sound .npz file").with_cause(cause);
-        let mut reader = NpzReader::new(BufReader::new(File::open(path)?)).map_err(broken)?;
+        let mut archive = ZipArchive::new(BufReader::new(File::open(path)?)).map_err(broken)?;
         let mut weights = Weights::new();
-        for name in reader.names().map_err(broken)? {
-            let array = reader.by_name::<OwnedRepr<f32>, IxDyn>(&name).map_err(|cause| {
+        for at in 0..archive.len() {
+            let mut entry = archive.by_index(at).map_err(broken)?;
+            let name = entry.name().to_owned();
+            // What is there is read, and only then is the header believed: it may claim any length.
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes)?;
+            let array = ArrayViewD::<f32>::view_npy(&bytes).map_err(|cause| {
                 let message = format!("array {name} cannot be read as f32");
                 Error::new(ErrorKind::Format, message).with_cause(cause)
             })?;
             // The entry is a file, `name.npy`.
-            weights.insert(name.strip_suffix(".npy").unwrap_or(&name), array);
+            weights.insert(name.strip_suffix(".npy").unwrap_or(&name), array.to_owned());
         }
         Ok(weights)
     }
@@ -373,9 +406,9 @@ mod tests {
                 let path = dir.path().join(name);
                 let (saved, mut loaded) = (model(1), model(2));
                 saved.save_weights(&path, naming).unwrap();
-                assert_ne!(loaded.weights(naming), saved.weights(naming));
+                assert_ne!(loaded.weights(naming).unwrap(), saved.weights(naming).unwrap());
                 loaded.load_weights(&path, naming).unwrap();
-                assert_eq!(loaded.weights(naming), saved.weights(naming), "{name}, {naming:?}");
+                assert_eq!(loaded.weights(naming).unwrap(), saved.weights(naming).unwrap(), "{name}, {naming:?}");
             }
         }
     }
@@ -383,7 +416,7 @@ mod tests {
     #[test]
     fn names_and_axes_are_those_of_the_framework() {
         let model = model(1);
-        let (keras, torch) = (model.weights(Naming::Keras), model.weights(Naming::PyTorch));
+        let (keras, torch) = (model.weights(Naming::Keras).unwrap(), model.weights(Naming::PyTorch).unwrap());
         let names: Vec<&str> = torch.names().collect();
         assert_eq!(
             names,
@@ -408,7 +441,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_named_and_changes_nothing() {
         let mut model = model(1);
-        let before = model.weights(Naming::Keras);
+        let before = model.weights(Naming::Keras).unwrap();
         let mut weights = before.clone();
         weights.insert("more", array![1.0].into_dyn());
         assert!(model.set_weights(&weights, Naming::Keras).is_ok());
@@ -418,7 +451,10 @@ mod tests {
         assert_eq!(error.to_string(), "array logits/bias has shape [1] for logits/bias, which has [2]");
         let error = model.set_weights(&Weights::new(), Naming::PyTorch).unwrap_err();
         assert!(error.to_string().starts_with("no array hidden.weight, expected one of"), "{error}");
-        assert_eq!(model.weights(Naming::Keras), before);
+        assert_eq!(model.weights(Naming::Keras).unwrap(), before);
+        let twins = Model::builder(2).dense("a.b", 2).residual("a", |block| block.dense("b", 2)).build().unwrap();
+        assert!(twins.weights(Naming::Keras).is_ok());
+        assert!(twins.weights(Naming::PyTorch).unwrap_err().to_string().contains("two parameters are named a.b."));
     }
 
     #[test]
@@ -441,11 +477,22 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("w.safetensors");
         assert_eq!(Weights::read(&path).unwrap_err().kind(), ErrorKind::Io);
-        let bytes = model(1).weights(Naming::Keras).to_safetensors().unwrap();
+        let bytes = model(1).weights(Naming::Keras).unwrap().to_safetensors().unwrap();
         for len in 0..bytes.len() {
             let error = Weights::from_safetensors(&bytes[..len]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Format, "the first {len} bytes");
         }
+        // Offsets that overflow when anything is added to them.
+        let tensor = |at: u128| {
+            let (shape, end) = ((1_u128 << 59) - 1, (at + 1) * ((1 << 61) - 4));
+            format!(
+                "\"t{at}\":{{\"dtype\":\"F32\",\"shape\":[{shape}],\"data_offsets\":[{},{end}]}}",
+                at * ((1 << 61) - 4)
+            )
+        };
+        let header = format!("{{{}}}", (0..8).map(tensor).collect::<Vec<_>>().join(","));
+        let hostile = [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat();
+        assert_eq!(Weights::from_safetensors(&hostile).unwrap_err().kind(), ErrorKind::Format);
         fs::write(&path, &bytes[..20]).unwrap();
         let error = Weights::read(&path).unwrap_err();
         assert_eq!((error.kind(), error.file()), (ErrorKind::Format, Some(path.as_path())));

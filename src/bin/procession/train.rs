@@ -214,6 +214,11 @@ impl<'a> Training<'a> {
                 // There is no one left to tell if this fails.
                 let _ = writeln!(std::io::stderr(), "warning: a checkpoint is not taken: {error}");
             }
+            let (saved, asked) = (self.trainer.learning_rate(), self.args.learning_rate);
+            if saved != asked {
+                let message = format!("a learning rate of {saved} in the checkpoint but {asked} asked for");
+                return Err(Error::new(ErrorKind::State, message).with_file(resumed.file).into());
+            }
             epochs = epochs.resume(&resumed.state)?;
             start = format!("from {}, after {} steps", resumed.file.display(), thousands(self.trainer.model().step()));
             // The history may be ahead of the checkpoint.

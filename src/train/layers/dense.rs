@@ -101,6 +101,10 @@ impl Layer for Dense {
         Ok(())
     }
 
+    fn describe(&self) -> String {
+        if self.with_bias { "Dense".to_owned() } else { "Dense(no bias)".to_owned() }
+    }
+
     fn visit_params(&self, visit: &mut dyn FnMut(&Parameter)) {
         self.params.iter().for_each(visit);
     }

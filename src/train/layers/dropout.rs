@@ -73,6 +73,10 @@ impl Layer for Dropout {
         Ok(())
     }
 
+    fn describe(&self) -> String {
+        format!("Dropout({})", self.rate)
+    }
+
     fn passes_through(&self, training: bool) -> bool {
         !training || self.rate == 0.0
     }

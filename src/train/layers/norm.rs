@@ -132,6 +132,10 @@ impl Layer for LayerNorm {
         Ok(())
     }
 
+    fn describe(&self) -> String {
+        format!("LayerNorm(epsilon={})", self.epsilon)
+    }
+
     fn visit_params(&self, visit: &mut dyn FnMut(&Parameter)) {
         self.params.iter().for_each(visit);
     }
@@ -275,6 +279,11 @@ impl Layer for BatchNorm {
             }
         }
         Ok(())
+    }
+
+    fn describe(&self) -> String {
+        let Self { epsilon, momentum, unbiased, .. } = self;
+        format!("BatchNorm(epsilon={epsilon},momentum={momentum},unbiased={unbiased})")
     }
 
     fn visit_params(&self, visit: &mut dyn FnMut(&Parameter)) {

@@ -164,6 +164,12 @@ impl Layer for Residual {
         Ok(())
     }
 
+    fn describe(&self) -> String {
+        let layers =
+            self.layers.iter().map(|inner| format!("{}:{}:{}", inner.name, inner.layer.describe(), inner.width));
+        format!("Residual({})", layers.collect::<Vec<_>>().join(" "))
+    }
+
     fn visit_params(&self, visit: &mut dyn FnMut(&Parameter)) {
         self.layers.iter().for_each(|inner| inner.layer.visit_params(visit));
     }
@@ -193,6 +199,9 @@ mod tests {
         let nested = Residual::new(|block| block.layer("inner", self::tests::small()).layer_norm("norm"));
         assert!(check_gradients(nested, 4, 3, 1).unwrap() < 5e-3);
         assert!(check_gradients(Residual::new(|block| block.sigmoid("s")), 4, 3, 1).unwrap() < 1e-3);
+        // With parameters that are not trained among those that are.
+        let normed = Residual::new(|block| block.batch_norm("norm").dense("d", 4));
+        assert!(check_gradients(normed, 4, 6, 1).unwrap() < 5e-3);
     }
 
     fn small() -> Residual {

@@ -59,7 +59,12 @@ impl Default for Adam {
 
 impl Adam {
     /// Adam with betas of 0.9 and 0.999 and an epsilon of 1e-8.
+    ///
+    /// # Panics
+    ///
+    /// If the learning rate is negative or not finite.
     pub fn new(learning_rate: f32) -> Self {
+        check_not_negative("learning rate", learning_rate);
         Self {
             learning_rate,
             betas: (0.9, 0.999),
@@ -88,15 +93,25 @@ impl Adam {
     }
 
     /// What is added to the corrected root (PyTorch's convention).
+    ///
+    /// # Panics
+    ///
+    /// If it is not above 0 in single precision: a gradient of 0 would make a step of 0 / 0.
     #[must_use]
     pub fn epsilon(mut self, epsilon: f64) -> Self {
+        check_epsilon(epsilon);
         (self.epsilon, self.epsilon_hat) = (epsilon, false);
         self
     }
 
     /// What is added to the uncorrected root (Keras's convention; the paper's "epsilon hat").
+    ///
+    /// # Panics
+    ///
+    /// If it is not above 0 in single precision.
     #[must_use]
     pub fn epsilon_hat(mut self, epsilon: f64) -> Self {
+        check_epsilon(epsilon);
         (self.epsilon, self.epsilon_hat) = (epsilon, true);
         self
     }
@@ -144,6 +159,10 @@ impl Adam {
             keep: 1.0,
         }
     }
+}
+
+fn check_epsilon(epsilon: f64) {
+    assert!(epsilon as f32 > 0.0 && epsilon.is_finite(), "epsilon {epsilon}, expected a number above 0");
 }
 
 /// `w <- keep w - step m / (sqrt(v) root + epsilon)`.

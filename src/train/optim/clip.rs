@@ -1,7 +1,7 @@
 //! Gradient clipping.
 
 use super::Params;
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// A bound on gradients, applied to those of a whole step before the optimiser sees them.
 ///
@@ -39,10 +39,13 @@ impl Clip {
     }
 
     /// Clips the gradients, and returns the norm that they had.
-    pub(in crate::train) fn apply(self, params: &mut Params<'_>) -> f64 {
+    pub(in crate::train) fn apply(self, params: &mut Params<'_>) -> Result<f64> {
         let mut squares = 0.0;
         params.for_each(|_, param| squares += sum_of_squares(param.grads()));
         let norm = squares.sqrt();
+        if !norm.is_finite() {
+            return Err(Error::new(ErrorKind::Numeric, format!("the norm of the gradients is {norm}")));
+        }
         match self {
             Self::Norm(limit) if norm > f64::from(limit) => {
                 let factor = (f64::from(limit) / norm) as f32;
@@ -53,7 +56,7 @@ impl Clip {
                 params.for_each(|_, param| param.grads_mut().iter_mut().for_each(|g| *g = g.clamp(-limit, limit)));
             }
         }
-        norm
+        Ok(norm)
     }
 }
 
@@ -91,6 +94,13 @@ mod tests {
         assert_eq!(clipped(Clip::Norm(1.0), [3.0, -4.0]), (5.0, vec![3.0 * 0.2, -4.0 * 0.2]));
         assert_eq!(clipped(Clip::Value(3.5), [3.0, -4.0]), (5.0, vec![3.0, -3.5]));
         let mut model = Model::builder(1).dense("d", 1).build().unwrap();
+        model.for_each_param_mut(|_, param| param.grads_mut()[0] = f32::INFINITY).unwrap();
+        for clip in [Clip::Norm(1.0), Clip::Value(1.0)] {
+            let error = model.clip_gradients(clip).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Numeric);
+            assert_eq!(error.to_string(), "the norm of the gradients is inf at step 0");
+        }
+        assert_eq!(model.gradient("d/bias").unwrap()[[0]], f32::INFINITY);
         assert!(model.clip_gradients(Clip::Norm(0.0)).is_err());
         assert!(model.clip_gradients(Clip::Value(f32::NAN)).is_err());
         model.set_param("d/bias", array![1.0].view().into_dyn()).unwrap();

@@ -69,6 +69,12 @@ pub struct OptimizerState<'o> {
 }
 
 impl OptimizerState<'_> {
+    /// The same, with arrays of its own.
+    pub fn into_owned(self) -> OptimizerState<'static> {
+        let arrays = self.arrays.into_iter().map(|(name, array)| (name, array.into_owned().into())).collect();
+        OptimizerState { steps: self.steps, arrays }
+    }
+
     /// The arrays of these names, if there are these and no others.
     pub(super) fn take<const N: usize>(self, names: [&str; N]) -> Result<[Slots; N]> {
         let found: Vec<&str> = self.arrays.iter().map(|(name, _)| *name).collect();

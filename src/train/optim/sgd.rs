@@ -27,7 +27,12 @@ pub struct Sgd {
 
 impl Sgd {
     /// Plain gradient descent.
+    ///
+    /// # Panics
+    ///
+    /// If the learning rate is negative or not finite.
     pub fn new(learning_rate: f32) -> Self {
+        check_not_negative("learning rate", learning_rate);
         Self { learning_rate, momentum: 0.0, nesterov: false, weight_decay: 0.0, steps: 0, velocity: Slots::default() }
     }
 

@@ -1,0 +1,344 @@
+//! Checkpoints: a resume at any step is no interruption; what is damaged or does not fit is refused.
+
+use std::fs;
+
+use procession::train::{
+    Adam, Checkpoint, CheckpointDir, Clip, EarlyStopping, Ending, Flow, MeanSquaredError, Model, Schedule, Sgd, Trainer,
+};
+use procession::{ErrorKind, Tail};
+
+use crate::support::{all_of, bits, full_trainer, model, test_loader, train_loader};
+
+const EPOCHS: u64 = 4;
+
+fn stopping() -> EarlyStopping {
+    EarlyStopping::new("fast_val_loss").patience(9)
+}
+
+#[test]
+fn a_resume_at_any_step_is_no_interruption() {
+    let (train, test) = (train_loader(50, 8), test_loader(Tail::Keep));
+    let mut undisturbed = full_trainer().callback(stopping());
+    undisturbed.fit_validated(train.epochs(0..EPOCHS), || test.epoch(0)).unwrap();
+    let (expected, last) = (all_of(&mut undisturbed), undisturbed.model().step());
+    assert_eq!(last, EPOCHS * 4);
+    for pause in 1..=last {
+        for every in [None, Some(1), Some(3)] {
+            let dir = tempfile::tempdir().unwrap();
+            let new =
+                || full_trainer().callback(stopping()).checkpoints(CheckpointDir::new(dir.path()), every).unwrap();
+            let mut first =
+                new().on_step(move |moment| Ok(if moment.step() == pause { Flow::Pause } else { Flow::Continue }));
+            assert_eq!(first.fit_validated(train.epochs(0..EPOCHS), || test.epoch(0)).unwrap(), Ending::Paused);
+            drop(first);
+            let mut second = new();
+            let resumed = second.resume_latest().unwrap().unwrap();
+            assert_eq!((second.model().step(), resumed.refused.len()), (pause, 0));
+            let epochs = train.epochs(0..EPOCHS).resume(&resumed.state).unwrap();
+            assert_eq!(second.fit_validated(epochs, || test.epoch(0)).unwrap(), Ending::Completed);
+            assert!(all_of(&mut second) == expected, "paused at step {pause}, every {every:?}");
+        }
+    }
+}
+
+#[test]
+fn work_since_the_last_checkpoint_is_done_again() {
+    let (train, test) = (train_loader(50, 8), test_loader(Tail::Keep));
+    let mut undisturbed = full_trainer().callback(stopping());
+    undisturbed.fit_validated(train.epochs(0..EPOCHS), || test.epoch(0)).unwrap();
+    let (expected, last) = (all_of(&mut undisturbed), undisturbed.model().step());
+    for end in 1..=last {
+        let dir = tempfile::tempdir().unwrap();
+        let new = || full_trainer().callback(stopping()).checkpoints(CheckpointDir::new(dir.path()), Some(3)).unwrap();
+        let mut first = new().on_step(move |moment| match moment.step() {
+            step if step == end => Err(procession::Error::sample("the end")),
+            _ => Ok(Flow::Continue),
+        });
+        assert!(first.fit_validated(train.epochs(0..EPOCHS), || test.epoch(0)).is_err());
+        let mut second = new();
+        let mut epochs = train.epochs(0..EPOCHS);
+        if let Some(resumed) = second.resume_latest().unwrap() {
+            assert!(second.model().step() < end);
+            epochs = epochs.resume(&resumed.state).unwrap();
+        }
+        second.fit_validated(epochs, || test.epoch(0)).unwrap();
+        assert!(all_of(&mut second) == expected, "ended at step {end}");
+    }
+}
+
+#[test]
+fn epochs_that_begin_elsewhere_are_refused() {
+    let train = train_loader(50, 8);
+    let dir = tempfile::tempdir().unwrap();
+    let new = || full_trainer().checkpoints(CheckpointDir::new(dir.path()), None).unwrap();
+    let mut first = new().on_step(|moment| Ok(if moment.step() == 5 { Flow::Pause } else { Flow::Continue }));
+    first.fit(train.epochs(0..3)).unwrap();
+    let mut second = new();
+    let resumed = second.resume_latest().unwrap().unwrap();
+    for epochs in [train.epochs(0..3), train.epochs(1..3), train.epochs(2..3)] {
+        let error = second.fit(epochs).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::State);
+        assert!(error.to_string().contains("the checkpoint was at position 16 of epoch 1"), "{error}");
+    }
+    assert_eq!(second.model().step(), 5);
+    second.fit(train.epochs(0..3).resume(&resumed.state).unwrap()).unwrap();
+    assert_eq!(second.history().len(), 3);
+}
+
+#[test]
+fn no_checkpoint_is_made_of_numbers_that_are_not_finite() {
+    let train = train_loader(50, 8);
+    let dir = tempfile::tempdir().unwrap();
+    let new = || full_trainer().checkpoints(CheckpointDir::new(dir.path()), Some(1)).unwrap();
+    let mut trainer = new().on_step(|moment| {
+        if moment.step() == 3 {
+            moment.model().for_each_param_mut(|_, param| param.values_mut()[0] = f32::NAN)?;
+        }
+        Ok(Flow::Continue)
+    });
+    let error = trainer.fit(train.epochs(0..3)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Numeric);
+    assert!(error.to_string().contains("hidden/kernel has a value of NaN after 3 steps"), "{error}");
+    let mut trainer = new();
+    trainer.resume_latest().unwrap().unwrap();
+    assert_eq!(trainer.model().step(), 2);
+}
+
+#[test]
+fn a_resume_at_the_end_of_an_epoch_does_not_repeat_it() {
+    let (train, test) = (train_loader(50, 8), test_loader(Tail::Keep));
+    let mut undisturbed = full_trainer();
+    undisturbed.fit_validated(train.epochs(0..EPOCHS), || test.epoch(0)).unwrap();
+    let expected = all_of(&mut undisturbed);
+    let dir = tempfile::tempdir().unwrap();
+    let new = || full_trainer().checkpoints(CheckpointDir::new(dir.path()), None).unwrap();
+    for epoch in 1..=EPOCHS {
+        // One epoch at a time, each by a new process, so to say; and once more when all is done.
+        for _ in 0..2 {
+            let mut trainer = new();
+            let mut epochs = train.epochs(0..epoch);
+            if let Some(resumed) = trainer.resume_latest().unwrap() {
+                epochs = epochs.resume(&resumed.state).unwrap();
+            }
+            assert_eq!(trainer.fit_validated(epochs, || test.epoch(0)).unwrap(), Ending::Completed);
+            assert_eq!(trainer.history().len() as u64, epoch);
+        }
+    }
+    let mut last = new();
+    last.resume_latest().unwrap().unwrap();
+    assert_eq!(all_of(&mut last), expected);
+}
+
+#[test]
+fn an_end_before_or_in_the_validation_loses_nothing() {
+    let (train, test) = (train_loader(50, 8), test_loader(Tail::Keep));
+    let mut undisturbed = full_trainer();
+    undisturbed.fit_validated(train.epochs(0..2), || test.epoch(0)).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let new = || full_trainer().checkpoints(CheckpointDir::new(dir.path()), None).unwrap();
+    let failing = || test.epoch(0).skip(2).map(|_| Err(procession::Error::sample("the end")));
+    assert!(new().fit_validated(train.epochs(0..2), failing).is_err());
+    let mut trainer = new();
+    let resumed = trainer.resume_latest().unwrap().unwrap();
+    assert_eq!((trainer.model().step(), trainer.history().len()), (4, 0));
+    let epochs = train.epochs(0..2).resume(&resumed.state).unwrap();
+    trainer.fit_validated(epochs, || test.epoch(0)).unwrap();
+    assert_eq!(all_of(&mut trainer), all_of(&mut undisturbed));
+}
+
+#[test]
+fn what_is_over_stays_over() {
+    let (train, test) = (train_loader(50, 8), test_loader(Tail::Keep));
+    let dir = tempfile::tempdir().unwrap();
+    let new = || {
+        full_trainer()
+            .callback(EarlyStopping::new("val_loss").min_delta(1e9))
+            .checkpoints(CheckpointDir::new(dir.path()), None)
+            .unwrap()
+    };
+    let mut first = new();
+    assert_eq!(first.fit_validated(train.epochs(0..9), || test.epoch(0)).unwrap(), Ending::Stopped);
+    let mut second = new();
+    let resumed = second.resume_latest().unwrap().unwrap();
+    let epochs = train.epochs(0..9).resume(&resumed.state).unwrap();
+    assert_eq!(second.fit_validated(epochs, || test.epoch(0)).unwrap(), Ending::Stopped);
+    assert_eq!(second.history().len(), 2);
+    assert_eq!(all_of(&mut second), all_of(&mut first), "with the best weights back in their place");
+}
+
+fn saved() -> Vec<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.safetensors");
+    let mut trainer = full_trainer().callback(stopping());
+    let (train, test) = (train_loader(30, 8), test_loader(Tail::Keep));
+    trainer.fit_validated(train.epochs(0..1), || test.epoch(0)).unwrap();
+    trainer.save(&path, &train.state(1)).unwrap();
+    fs::read(path).unwrap()
+}
+
+#[test]
+fn every_truncation_and_every_flipped_bit_is_refused() {
+    let mut bytes = saved();
+    assert!(Checkpoint::from_bytes(&bytes).is_ok());
+    for len in 0..bytes.len() {
+        let error = Checkpoint::from_bytes(&bytes[..len]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Format, "the first {len} bytes");
+    }
+    for at in 0..bytes.len() {
+        // All bits of the header, and one of each other byte.
+        let in_header = at < 8 + u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
+        let bits = if in_header { 0..8 } else { at as u32 % 8..at as u32 % 8 + 1 };
+        for bit in bits {
+            bytes[at] ^= 1 << bit;
+            let error = Checkpoint::from_bytes(&bytes).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Format, "bit {bit} of byte {at}: {error}");
+            bytes[at] ^= 1 << bit;
+        }
+    }
+    bytes.push(0);
+    assert!(Checkpoint::from_bytes(&bytes).is_err());
+}
+
+#[test]
+fn a_damaged_checkpoint_is_refused_and_the_one_before_it_is_used() {
+    let (train, test) = (train_loader(50, 8), test_loader(Tail::Keep));
+    let mut undisturbed = full_trainer();
+    undisturbed.fit_validated(train.epochs(0..3), || test.epoch(0)).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let checkpoints = || CheckpointDir::new(dir.path()).keep(3);
+    let new = || full_trainer().checkpoints(checkpoints(), Some(3)).unwrap();
+    assert!(new().resume_latest().unwrap().is_none());
+    new().fit_validated(train.epochs(0..2), || test.epoch(0)).unwrap();
+    let name = |step: u64| dir.path().join(format!("checkpoint-{step:012}.safetensors"));
+    let mut names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    names.sort();
+    assert_eq!(names, [name(4), name(6), name(8)], "the last three, and no temporary files");
+
+    // What a crash leaves while it writes, and what a bad disk makes of a file.
+    fs::write(dir.path().join("checkpoint-000000000009.safetensors.tmp"), b"half").unwrap();
+    let mut bytes = fs::read(name(8)).unwrap();
+    let (middle, last) = (bytes.len() / 2, bytes.len() - 1);
+    bytes[last] ^= 1;
+    fs::write(name(8), &bytes).unwrap();
+    fs::write(name(6), &bytes[..middle]).unwrap();
+    let mut trainer = new();
+    let resumed = trainer.resume_latest().unwrap().unwrap();
+    assert_eq!((resumed.file.clone(), trainer.model().step()), (name(4), 4));
+    let refused: Vec<_> =
+        resumed.refused.iter().map(|error| (error.kind(), error.file().unwrap().to_owned())).collect();
+    assert_eq!(refused, [(ErrorKind::Format, name(8)), (ErrorKind::Format, name(6))]);
+    assert!(resumed.refused[0].to_string().starts_with("a damaged checkpoint: "), "{}", resumed.refused[0]);
+    let epochs = train.epochs(0..3).resume(&resumed.state).unwrap();
+    trainer.fit_validated(epochs, || test.epoch(0)).unwrap();
+    assert_eq!(all_of(&mut trainer), all_of(&mut undisturbed));
+    assert!(!dir.path().join("checkpoint-000000000009.safetensors.tmp").exists());
+
+    for step in [9, 12] {
+        fs::write(name(step), b"nothing").unwrap();
+    }
+    for entry in fs::read_dir(dir.path()).unwrap() {
+        fs::write(entry.unwrap().path(), b"nothing").unwrap();
+    }
+    let mut trainer = new();
+    let before = bits(trainer.model());
+    let error = trainer.resume_latest().unwrap_err();
+    assert_eq!((error.kind(), error.file()), (ErrorKind::Format, Some(name(12).as_path())));
+    assert_eq!(bits(trainer.model()), before);
+}
+
+#[test]
+fn checkpoints_of_another_training_are_left_alone() {
+    let train = train_loader(50, 8);
+    let dir = tempfile::tempdir().unwrap();
+    let new = || full_trainer().checkpoints(CheckpointDir::new(dir.path()), None).unwrap();
+    new().fit(train.epochs(0..2)).unwrap();
+    let files = || fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    let before = files();
+    let error = new().fit(train.epochs(0..1)).unwrap_err();
+    assert_eq!((error.kind(), error.file()), (ErrorKind::State, Some(dir.path())));
+    assert!(error.to_string().contains("checkpoints of another training"), "{error}");
+    assert_eq!(files(), before);
+    // To go on in the same process is no other training.
+    let mut trainer = new();
+    trainer.resume_latest().unwrap().unwrap();
+    trainer.fit(train.epochs(2..3)).unwrap();
+    trainer.fit(train.epochs(3..4)).unwrap();
+    let error = Trainer::new(model(1), Sgd::new(0.1)).resume_latest().unwrap_err();
+    assert_eq!(error.to_string(), "no directory of checkpoints to resume from");
+}
+
+#[test]
+fn a_checkpoint_that_does_not_fit_says_what_differs_and_changes_nothing() {
+    let checkpoint = Checkpoint::from_bytes(&saved()).unwrap();
+    let base = || full_trainer().callback(stopping());
+    let with_model =
+        |model: Model| Trainer::new(model, Adam::new(0.02).weight_decay(0.01)).average("slow", 0.9).unwrap();
+    let other_loss = {
+        let mut trainer = base();
+        trainer.model_mut().set_loss(MeanSquaredError);
+        trainer
+    };
+    let other_rate = |rate: f32| {
+        let builder = Model::builder(2).dense("hidden", 12).batch_norm("norm").relu("relu").dropout("dropout", 0.2);
+        let builder = builder.residual("block", |block| block.dense("dense", 12).dropout("drop", rate));
+        builder.dense("logits", 3).softmax("probabilities").seed(3).build().unwrap()
+    };
+    let cases: [(Trainer, &str); 10] = [
+        (with_model(other_rate(0.3)), "drop:Dropout(0.1):12):12 logits:Dense:3"),
+        (with_model(model(4)), "seed 3 in the checkpoint but 4 in the trainer"),
+        (
+            with_model(Model::builder(2).dense("hidden", 12).seed(3).build().unwrap()),
+            " in the checkpoint but [2] hidden:Dense:12 in the trainer",
+        ),
+        (other_loss, "loss SoftmaxCrossEntropy { label_smoothing: 0.0 } in the checkpoint but MeanSquaredError"),
+        (
+            Trainer::new(model(3), Sgd::new(0.02)),
+            "optimiser adam betas=0.9,0.999 epsilon=0.00000001 weight_decay=0.01 in the checkpoint but sgd momentum=0",
+        ),
+        (base().schedule(Schedule::constant(0.1)).unwrap(), "schedule "),
+        (base().clip(Clip::Norm(2.0)).unwrap(), "clipping Norm(1.0) in the checkpoint but Norm(2.0)"),
+        (base().accumulate(3).unwrap(), "accumulated batches 2 in the checkpoint but 3 in the trainer"),
+        (base().average("more", 0.9).unwrap(), "averages slow AverageOptions"),
+        (full_trainer(), "callbacks early stopping monitor=fast_val_loss patience=9 "),
+    ];
+    for (mut trainer, what) in cases {
+        let (before, rate) = (bits(trainer.model()), trainer.learning_rate());
+        let error = trainer.resume(&checkpoint).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::State);
+        assert!(error.to_string().contains(what), "{what:?} in {error}");
+        assert_eq!((bits(trainer.model()), trainer.learning_rate()), (before, rate));
+        assert_eq!((trainer.model().step(), trainer.history().len()), (0, 0));
+    }
+    assert!(base().resume(&checkpoint).is_ok());
+}
+
+#[test]
+fn a_checkpoint_gives_its_parts() {
+    let (train, dir) = (train_loader(50, 8), tempfile::tempdir().unwrap());
+    let path = dir.path().join("c.safetensors");
+    let mut trainer = full_trainer();
+    trainer.fit(train.epochs(0..1)).unwrap();
+    trainer.save(&path, &train.state(1)).unwrap();
+    let checkpoint = Checkpoint::read(&path).unwrap();
+    assert_eq!((checkpoint.step(), checkpoint.state().epoch, checkpoint.history().len()), (4, 1, 1));
+    assert_eq!(checkpoint.average_names().collect::<Vec<_>>(), ["slow", "fast"]);
+    let naming = procession::train::Naming::Keras;
+    assert_eq!(checkpoint.weights(), trainer.model().weights(naming).unwrap());
+    let (average, model) = trainer.average_and_model("slow").unwrap();
+    assert_eq!(checkpoint.average("slow").unwrap(), average.applied(model).unwrap().weights(naming).unwrap());
+    assert!(checkpoint.average("x").unwrap_err().to_string().contains("expected one of slow, fast"));
+
+    // While an average is applied there are no raw weights to be saved.
+    let (average, model) = trainer.average_and_model("slow").unwrap();
+    average.apply(model).unwrap();
+    assert!(trainer.save(&path, &train.state(1)).is_err());
+    assert_eq!(Checkpoint::read(&path).unwrap().weights(), checkpoint.weights());
+    // Nor is there a step to be saved in the midst of its batches.
+    let (average, model) = trainer.average_and_model("slow").unwrap();
+    average.restore(model).unwrap();
+    trainer.step(&*train.epoch(0).next().unwrap().unwrap()).unwrap();
+    let error = trainer.save(&path, &train.state(1)).unwrap_err();
+    assert!(error.to_string().starts_with("1 batches are accumulated"), "{error}");
+    let error = Checkpoint::read(dir.path().join("none")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+}
