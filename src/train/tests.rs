@@ -407,7 +407,7 @@ fn what_passes_through_is_read_all_the_same() {
         let labels = [0, 1, 2, 3, step];
         assert_eq!(
             passing.train_step(&x, &labels, &mut Sgd::new(0.1)).unwrap(),
-            plain.train_step(&rows, &labels, &mut Sgd::new(0.1)).unwrap()
+            plain.train_step(rows, &labels, &mut Sgd::new(0.1)).unwrap()
         );
     }
     assert_eq!(weights(&passing), weights(&plain));
