@@ -1,12 +1,14 @@
-//! How near a training step comes to what the hardware allows, and what the average of the weights and an inner value
-//! cost.
+//! How near a training step comes to what the hardware allows, and what the average of the weights, an inner value and a
+//! checkpoint cost.
 //!
 //! The model is 784-512-256-10 with ReLU and dropout, batch 128, Adam. The floor of a step is its matrix products into
-//! buffers that are there, and one Adam-like pass over the parameters. Everything is measured in turn in one loop, so
-//! that other work on the machine burdens all alike. Medians are what counts; the tenth percentile beside them is what
-//! a quiet machine would show, and the two lie close together when it was quiet.
+//! buffers that are there, and one Adam-like pass over the parameters; on several threads each does its part of all of
+//! them, without waiting for the others in between. Everything is measured in turn in one loop, so that other work on the
+//! machine burdens all alike. Medians are what counts; the tenth percentile beside them is what a quiet machine would
+//! show, and the two lie close together when it was quiet.
 //!
-//! `cargo bench --features train --bench train`
+//! `cargo bench --features train --bench train`; `PROCESSION_THREADS=1` (or 2, ...) measures with that number alone.
+//! `python benches/train_torch.py` measures the same step in PyTorch.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -19,9 +21,12 @@ const BATCH: usize = 128;
 const WIDTHS: [usize; 4] = [784, 512, 256, 10];
 const ROUNDS: usize = 200;
 
-/// The threads that a step may use: `PROCESSION_THREADS`, or one.
-fn threads() -> usize {
-    std::env::var("PROCESSION_THREADS").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+/// The threads that a step may use: `PROCESSION_THREADS`, or one and then as many as there are processors.
+fn threads() -> Vec<usize> {
+    match std::env::var("PROCESSION_THREADS").ok().and_then(|text| text.parse().ok()) {
+        Some(threads) => vec![threads],
+        None => vec![1, num_cpus::get()],
+    }
 }
 
 /// Numbers in (-1, 1) that look random enough not to be zero.
@@ -32,25 +37,32 @@ fn numbers(rows: usize, columns: usize) -> Array2<f32> {
     })
 }
 
-/// One layer's operands: input, kernel, output, and the gradients of kernel and input.
+/// One layer's products, or one thread's share of them: its rows of the output and of the input's gradient, and its rows
+/// of the kernel's gradient.
 struct Products {
     x: Array2<f32>,
     kernel: Array2<f32>,
     y: Array2<f32>,
+    x_columns: Array2<f32>,
+    dy: Array2<f32>,
     dkernel: Array2<f32>,
     dx: Option<Array2<f32>>,
 }
 
 impl Products {
-    fn layers() -> Vec<Self> {
+    /// The share of one of so many threads.
+    fn layers(num_threads: usize) -> Vec<Self> {
         let layer = |k: usize| {
             let (inputs, outputs) = (WIDTHS[k], WIDTHS[k + 1]);
+            let (rows, columns) = (BATCH / num_threads, inputs / num_threads);
             Self {
-                x: numbers(BATCH, inputs),
+                x: numbers(rows, inputs),
                 kernel: numbers(inputs, outputs),
-                y: numbers(BATCH, outputs),
-                dkernel: numbers(inputs, outputs),
-                dx: (k > 0).then(|| numbers(BATCH, inputs)),
+                y: numbers(rows, outputs),
+                x_columns: numbers(BATCH, columns),
+                dy: numbers(BATCH, outputs),
+                dkernel: numbers(columns, outputs),
+                dx: (k > 0).then(|| numbers(rows, inputs)),
             }
         };
         (0..3).map(layer).collect()
@@ -61,11 +73,25 @@ impl Products {
     }
 
     fn backward(&mut self) {
-        general_mat_mul(1.0, &self.x.t(), &self.y, 0.0, &mut self.dkernel);
+        general_mat_mul(1.0, &self.x_columns.t(), &self.dy, 0.0, &mut self.dkernel);
         if let Some(dx) = &mut self.dx {
             general_mat_mul(1.0, &self.y, &self.kernel.t(), 0.0, dx);
         }
     }
+}
+
+/// Does the same with each share, each on a thread of its own, and returns the microseconds from when they all began.
+fn side_by_side<T: Send>(pool: &rayon::ThreadPool, shares: &mut [T], work: impl Fn(&mut T) + Sync) -> f64 {
+    pool.install(|| {
+        let start = Instant::now();
+        rayon::scope(|scope| {
+            let (first, others) = shares.split_first_mut().expect("there is a thread");
+            let work = &work;
+            others.iter_mut().for_each(|share| scope.spawn(move |_| work(share)));
+            work(first);
+        });
+        start.elapsed().as_secs_f64() * 1e6
+    })
 }
 
 /// An Adam-like pass: reads four arrays, writes three, one root and one division an element.
@@ -91,7 +117,7 @@ impl Flat {
     }
 }
 
-fn model(dropout: bool) -> Model {
+fn model(dropout: bool, num_threads: usize) -> Model {
     let mut builder = Model::builder(WIDTHS[0]);
     for (k, width) in WIDTHS[1..3].iter().enumerate() {
         builder = builder.dense(format!("dense{k}"), *width).relu(format!("relu{k}"));
@@ -99,7 +125,7 @@ fn model(dropout: bool) -> Model {
             builder = builder.dropout(format!("dropout{k}"), 0.2);
         }
     }
-    builder.dense("logits", WIDTHS[3]).seed(1).threads(threads()).build().expect("the model is a sound one")
+    builder.dense("logits", WIDTHS[3]).seed(1).threads(num_threads).build().expect("the model is a sound one")
 }
 
 /// Times in microseconds by what was measured.
@@ -112,7 +138,10 @@ impl Times {
     fn time(&mut self, name: &'static str, mut work: impl FnMut()) {
         let start = Instant::now();
         work();
-        let time = start.elapsed().as_secs_f64() * 1e6;
+        self.note(name, start.elapsed().as_secs_f64() * 1e6);
+    }
+
+    fn note(&mut self, name: &'static str, time: f64) {
         let column = self.names.iter().position(|known| *known == name).unwrap_or_else(|| {
             self.names.push(name);
             self.times.push(Vec::new());
@@ -135,14 +164,19 @@ fn call<'f>(function: &'f mut Function, x: &Array2<f32>) -> ArrayView2<'f, f32> 
     function.value(0)
 }
 
-#[allow(clippy::print_stdout)]
 fn main() {
+    threads().into_iter().for_each(measure);
+}
+
+#[allow(clippy::print_stdout)]
+fn measure(num_threads: usize) {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(num_threads).build().expect("there can be threads");
     let x = numbers(BATCH, WIDTHS[0]);
     let labels: Vec<u32> = (0..BATCH as u32).map(|row| row % 10).collect();
-    let mut products = Products::layers();
-    let (mut dropped, mut plain) = (model(true), model(false));
+    let mut products: Vec<_> = (0..num_threads).map(|_| Products::layers(num_threads)).collect();
+    let (mut dropped, mut plain) = (model(true, num_threads), model(false, num_threads));
     let len = dropped.num_params();
-    let mut flat = Flat::new(len);
+    let mut flat: Vec<_> = (0..num_threads).map(|_| Flat::new(len / num_threads)).collect();
     let (mut adam, mut plain_adam, mut lone_adam) = (Adam::default(), Adam::default(), Adam::default());
     let mut average = Average::new(&dropped, 0.999).expect("0.999 is a decay");
     let (source, mut target) = (vec![1.0_f32; len], vec![0.0_f32; len]);
@@ -155,15 +189,17 @@ fn main() {
             // The first rounds fill buffers and caches.
             times = Times { names: Vec::new(), times: Vec::new() };
         }
-        times.time("products", || {
-            products.iter_mut().for_each(Products::forward);
-            products.iter_mut().rev().for_each(Products::backward);
-            black_box(&products[0].dkernel);
+        let of_products = side_by_side(&pool, &mut products, |layers| {
+            layers.iter_mut().for_each(Products::forward);
+            layers.iter_mut().rev().for_each(Products::backward);
+            black_box(&layers[0].dkernel);
         });
-        times.time("adam pass", || {
+        times.note("products", of_products);
+        let of_adam = side_by_side(&pool, &mut flat, |flat| {
             flat.adam();
             black_box(&flat.weights);
         });
+        times.note("adam pass", of_adam);
         times.time("step", || {
             black_box(dropped.train_step(&x, &labels, &mut adam)).expect("the loss is finite");
         });
@@ -186,10 +222,11 @@ fn main() {
         };
         scale();
         times.time("scale", scale);
-        times.time("forward", || {
-            products[..2].iter_mut().for_each(Products::forward);
-            black_box(&products[1].y);
+        let of_forward = side_by_side(&pool, &mut products, |layers| {
+            layers[..2].iter_mut().for_each(Products::forward);
+            black_box(&layers[1].y);
         });
+        times.note("forward", of_forward);
         times.time("layers", || {
             black_box(call(&mut output, &x));
         });
@@ -197,7 +234,7 @@ fn main() {
             black_box(call(&mut inner, &x));
         });
     }
-    println!("784-512-256-10, batch {BATCH}, {len} parameters, {ROUNDS} rounds, microseconds");
+    println!("784-512-256-10, batch {BATCH}, {len} parameters, {num_threads} threads, {ROUNDS} rounds, microseconds");
     println!("{:>36} {:>9} {:>9}", "", "median", "10 %");
     for name in &times.names {
         let [median, tenth] = times.quantiles(name);

@@ -29,7 +29,10 @@
 //! | [`OnFailure`], [`Retry`], [`Receipt`], [`Error`] | what happens to samples that cannot be loaded |
 //! | [`Report`] | where the time goes |
 //! | [`testing`] | a contract suite for sequences of one's own, and sequences that misbehave |
-#![cfg_attr(feature = "train", doc = "| [`train`] | a small trainer: layers, losses, optimisers, averaged weights |")]
+#![cfg_attr(
+    feature = "train",
+    doc = "| [`train`] | a small trainer: layers, losses, optimisers, averaged weights, checkpoints |"
+)]
 //!
 //! # Features
 //!
@@ -39,9 +42,11 @@
 //! | `serde` | [`State`] and [`Report`] as serde values | serde |
 //! | `rand` | [`VisitRng`] as a generator of the rand ecosystem | rand_core |
 //! | `tracing` | spans around each stage of loading | tracing |
-//! | `train` | the trainer | |
+//! | `train` | the trainer | crc32fast, libm, rayon, safetensors, serde, serde_json |
+//! | `npz` | weights as `.npz`, NumPy's archives | `train`, ndarray-npy, zip |
+//! | `progress` | progress bars for the trainer | `train`, indicatif |
 //! | `fashion-mnist` | 7,000 real images inside the binary (3 MB) | `gzip` |
-//! | `cli` | the `procession` command | clap, indicatif, ctrlc, plotters, serde_json |
+//! | `cli` | the `procession` command | `progress`, `gzip`, `serde`, `fashion-mnist`, clap, ctrlc, plotters |
 
 mod batch;
 pub mod compose;

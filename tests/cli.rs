@@ -350,3 +350,91 @@ fn ctrl_c_stops_an_endless_order() {
     assert_eq!(output.status.code(), Some(130));
     assert_eq!(String::from_utf8(output.stderr).unwrap().lines().count(), 1);
 }
+
+/// What a finished training leaves of weights.
+fn final_weights(out: &std::path::Path) -> [Vec<u8>; 2] {
+    ["model.safetensors", "model-averaged.safetensors"].map(|name| fs::read(out.join(name)).unwrap())
+}
+
+#[test]
+fn a_training_goes_on_where_it_was() {
+    let data = small_data();
+    let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let out = |dir: &TempDir, more: &str| format!("--out {} {more}", dir.path().display());
+    stdout(&train(&data, &out(&whole, "--epochs 4")));
+    let expected = final_weights(whole.path());
+    // To resume what is not there is to begin.
+    let text = stdout(&train(&data, &out(&parts, "--epochs 2 --resume")));
+    assert!(text.contains("start    from the beginning"), "{text}");
+    assert_ne!(final_weights(parts.path()), expected);
+    for _ in 0..2 {
+        // The second time there is nothing left to do.
+        let text = stdout(&train(&data, &out(&parts, "--epochs 4 --resume --workers 1")));
+        assert!(text.contains("steps") && text.contains("4 epochs"), "{text}");
+        assert_eq!(final_weights(parts.path()), expected);
+    }
+    let csv = fs::read_to_string(parts.path().join("history.csv")).unwrap();
+    assert_eq!(csv.lines().count(), 5, "{csv}");
+
+    let refused = |more: &str, what: &str| {
+        let (code, _, stderr) = run(&train(&data, &out(&parts, more)));
+        assert_eq!((code, stderr.lines().count()), (1, 1), "{more}: {stderr}");
+        assert!(stderr.starts_with("error: ") && stderr.contains(what), "{more}: {stderr}");
+        assert_eq!(final_weights(parts.path()), expected);
+    };
+    refused("--epochs 5", "checkpoints of another training: resume it, or take another directory");
+    refused("--epochs 5 --resume --seed 1", "seed 0 in the checkpoint but 1 in the trainer");
+    refused("--epochs 5 --resume --dropout 0.5", "Dropout(0.2)");
+    refused("--epochs 5 --resume --ema 0.5", "averages ema");
+    refused("--epochs 5 --resume --learning-rate 0.1", "a learning rate of 0.0007 in the checkpoint but 0.1 asked for");
+    refused("--epochs 3 --resume", "epoch 3, expected one in 0..=2");
+    for more in ["train --resume", "train --checkpoint-every 5"] {
+        assert_eq!(run(&words(more)).0, 2, "{more}");
+    }
+    assert!(run(&train(&data, &out(&whole, "--resume --checkpoint-every 0"))).2.contains("every 0 steps"));
+}
+
+#[test]
+fn a_damaged_checkpoint_is_told_and_the_one_before_it_taken() {
+    let data = small_data();
+    let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let out = |dir: &TempDir, more: &str| format!("--out {} {more}", dir.path().display());
+    stdout(&train(&data, &out(&whole, "--epochs 3")));
+    stdout(&train(&data, &out(&parts, "--epochs 2")));
+    let newest = parts.path().join("checkpoint-000000000020.safetensors");
+    let mut bytes = fs::read(&newest).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 16;
+    fs::write(&newest, &bytes).unwrap();
+    let (code, text, stderr) = run(&train(&data, &out(&parts, "--epochs 3 --resume")));
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stderr.starts_with("warning: a checkpoint is not taken: a damaged checkpoint: the bytes have"), "{stderr}");
+    assert!(stderr.contains("000020.safetensors") && stderr.lines().count() == 1, "{stderr}");
+    assert!(text.contains("000010.safetensors, after 10 steps"), "{text}");
+    assert_eq!(final_weights(parts.path()), final_weights(whole.path()));
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_and_resume_is_no_interruption() {
+    let data = small_data();
+    let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let more = |dir: &TempDir| format!("--epochs 40 --json --resume --out {}", dir.path().display());
+    stdout(&train(&data, &more(&whole)));
+    let mut interrupted = 0;
+    loop {
+        let more = more(&parts);
+        let mut child = command(&train(&data, &more)).spawn().unwrap();
+        let (_, mut reader) = first_line(&mut child);
+        // The process may have come to its end by itself.
+        let _ = Command::new("kill").args(["-INT", &child.id().to_string()]).stderr(Stdio::null()).status();
+        reader.read_to_string(&mut String::new()).unwrap();
+        match child.wait().unwrap().code() {
+            Some(0) => break,
+            code => assert_eq!(code, Some(130)),
+        }
+        interrupted += 1;
+    }
+    assert!(interrupted > 0);
+    assert_eq!(final_weights(parts.path()), final_weights(whole.path()));
+}

@@ -207,6 +207,12 @@ pub(super) struct Counts {
     unbias: f64,
 }
 
+impl Counts {
+    pub(super) fn numbers(&self) -> [u64; 2] {
+        [self.steps, self.averaged]
+    }
+}
+
 impl Average {
     /// An average of a model's weights, which starts at the weights as they are.
     ///

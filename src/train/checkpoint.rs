@@ -97,6 +97,17 @@ pub(super) struct Progress {
 impl Meta {
     /// The version of what the entry `procession` holds.
     pub(super) const VERSION: u32 = 1;
+
+    /// No count is so large that a training could not go on counting from it.
+    fn check(&self) -> Result<()> {
+        let Progress { epoch, correct, judged, samples, .. } = self.progress;
+        let mut counts = vec![self.step, self.optimizer_steps, epoch, correct, judged, samples];
+        counts.extend(self.averages.iter().flat_map(|average| average.counts.numbers()));
+        match counts.iter().find(|&&count| count > 1 << 62) {
+            Some(count) => Err(Error::new(ErrorKind::Format, format!("a count of {count}, expected at most 2^62"))),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Checkpoint {
@@ -131,6 +142,7 @@ impl Checkpoint {
             return Err(Error::new(ErrorKind::Format, message));
         }
         let meta: Meta = serde_json::from_str(meta).map_err(malformed)?;
+        meta.check()?;
         let state = meta.loader.parse()?;
         let mut arrays = BTreeMap::new();
         for (name, tensor) in tensors.iter() {

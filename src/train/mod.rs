@@ -1,20 +1,27 @@
-//! A small trainer for multi-layer perceptrons over ndarray batches.
+//! A small trainer over ndarray batches, exact and hard to lose work with.
 //!
-//! It knows batches, not where they come from: inputs are `f32` arrays of shape `(batch, features)`, labels `u32`
-//! arrays of length `batch`.
+//! It knows epochs and batches, not where they come from: inputs are `f32` arrays whose first axis counts the samples,
+//! targets `u32` labels of length `batch` or `f32` values of shape `(batch, outputs)`.
 //!
-//! - [`Model`] is a chain of named layers; [`Layer`] is the trait by which users write their own.
-//! - [`Model::function`] reads any layer's output and any value inside a layer, and computes nothing beyond it.
-//!   [`Model::up_to`] is a sub-model that shares the weights.
-//! - [`Adam`] and [`Sgd`] are optimisers, [`SoftmaxCrossEntropy`] is the loss of a classifier.
-//! - [`Average`] averages the weights without touching the optimiser's path, and swaps itself in and out.
-//! - [`Totals`] and [`History`] keep count.
+//! | part | what it is |
+//! |---|---|
+//! | [`Model`], [`LayerBuilder`] | a chain of named layers and a loss |
+//! | [`Dense`], [`Activation`], [`Softmax`], [`Dropout`], [`LayerNorm`], [`BatchNorm`], [`Flatten`], [`Residual`] | the layers that come along; [`Layer`] is the trait for one's own, [`check_gradients`] tests it |
+//! | [`Model::function`], [`Model::up_to`] | any layer's output and any value inside a layer, and nothing computed beyond it; a sub-model that shares the weights |
+//! | [`SoftmaxCrossEntropy`], [`BinaryCrossEntropy`], [`MeanSquaredError`] | losses; [`Loss`] for one's own |
+//! | [`Adam`] (AdamW with a weight decay), [`Sgd`], [`Schedule`], [`Clip`] | how weights follow their gradients |
+//! | [`Average`] | averages of the weights, which never touch the optimiser's path, swapped in and out |
+//! | [`Trainer`] | all of it together: `fit`, `evaluate`, `predict`, callbacks, history, checkpoints |
+//! | [`Weights`], [`Naming`] | weights from and for Keras and PyTorch |
 //!
 //! Everything is a function of the seed, the batches and the initial weights: two runs give the same losses, bit for
-//! bit, on the same machine. Across machines only initial weights and dropout masks are promised to be equal, since
-//! matrix products sum in the order that suits the processor.
+//! bit, on the same machine, for any number of workers and threads, and however often they were killed and resumed.
+//! Across machines only initial weights and dropout masks are promised to be equal, since matrix products sum in the
+//! order that suits the processor.
 //!
 //! # Examples
+//!
+//! By hand, a step at a time:
 //!
 //! ```
 //! use ndarray::Array2;
@@ -41,6 +48,27 @@
 //! let mut hidden = model.up_to("relu")?;
 //! assert_eq!(hidden.predict(&Array2::zeros((5, 4)))?.dim(), (5, 32));
 //! # Ok::<(), procession::Error>(())
+//! ```
+//!
+//! From a loader, in a way that survives any end:
+//!
+//! ```
+//! use procession::train::{Adam, CheckpointDir, Model, Trainer};
+//! use procession::{Loader, from_fn};
+//!
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("run");
+//! let points = from_fn(200, |index| ([(index % 5) as f32, (index % 7) as f32], (index % 5 > 2) as u32));
+//! let train = Loader::builder(points).batch_size(20).shuffle(7).build()?;
+//!
+//! let model = Model::builder(2).dense("hidden", 16).relu("relu").dense("logits", 2).build()?;
+//! let mut trainer = Trainer::new(model, Adam::default()).checkpoints(CheckpointDir::new(path), 1_000)?;
+//! let mut epochs = train.epochs(0..5);
+//! if let Some(resumed) = trainer.resume_latest()? {
+//!     epochs = epochs.resume(&resumed.state)?; // killed before: go on at the next batch
+//! }
+//! trainer.fit(epochs)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod average;

@@ -21,7 +21,8 @@ pub struct Dropout {
 }
 
 impl Dropout {
-    /// Drops each element with probability `rate`, in `[0, 1)`. It is rounded down to a multiple of 2^-32.
+    /// Drops each element with probability `rate`, in `[0, 1)`. It is rounded to a multiple of 2^-16, by which the others
+    /// are scaled too.
     pub fn new(rate: f32) -> Self {
         Self { rate, width: 0 }
     }
@@ -82,20 +83,27 @@ impl Layer for Dropout {
     }
 }
 
-/// Fills the mask with 0 and `1 / (1 - rate)`. Two elements share the 64 bits of one draw.
+/// The rate as a number of 65,536ths; never all of them.
+fn threshold(rate: f32) -> u16 {
+    (rate * 65_536.0).round().min(65_535.0) as u16
+}
+
+/// Fills the mask with 0 and the factor that keeps the mean. Four elements share the 64 bits of one draw.
 fn draw_mask(rate: f32, mut stream: Stream, mask: &mut [f32]) {
-    let threshold = (f64::from(rate) * 4_294_967_296.0) as u32;
-    let scale = (1.0 / (1.0 - rate)).to_bits();
+    let threshold = threshold(rate);
+    let scale = (1.0 / (1.0 - f32::from(threshold) / 65_536.0)).to_bits();
     // Without a branch, which would be mispredicted at the rate's pace: all bits of the scale, or none.
-    let factor = |bits: u32| f32::from_bits(scale & u32::from(bits >= threshold).wrapping_neg());
-    let mut pairs = mask.chunks_exact_mut(2);
-    for pair in &mut pairs {
+    let factor = |bits: u64| f32::from_bits(scale & u32::from(bits as u16 >= threshold).wrapping_neg());
+    let mut fours = mask.chunks_exact_mut(4);
+    for four in &mut fours {
         let bits = stream.next_u64();
-        pair[0] = factor(bits as u32);
-        pair[1] = factor((bits >> 32) as u32);
+        for (lane, out) in four.iter_mut().enumerate() {
+            *out = factor(bits >> (16 * lane));
+        }
     }
-    for last in pairs.into_remainder() {
-        *last = factor(stream.next_u64() as u32);
+    let bits = stream.next_u64();
+    for (lane, out) in fours.into_remainder().iter_mut().enumerate() {
+        *out = factor(bits >> (16 * lane));
     }
 }
 
@@ -118,7 +126,16 @@ mod tests {
         let dropped = mask.iter().filter(|&&factor| factor == 0.0).count() as f64;
         // Five standard deviations of the binomial: 5 sqrt(0.2 * 0.8 * 10^5) = 632.
         assert!((dropped - 20_000.0).abs() < 632.0, "{dropped}");
-        assert!(mask.iter().all(|&factor| factor == 0.0 || factor == 1.25));
+        // 0.2 is 13,107 parts of 65,536.
+        assert!(mask.iter().all(|&factor| factor == 0.0 || factor == 65_536.0 / 52_429.0));
+        assert_eq!([0.0, 0.5, 0.99999, 1e-6].map(threshold), [0, 32_768, 65_535, 0]);
+        // Each of the four that share a draw has its own bits.
+        let lane = |lane: usize| mask[lane..100_000].iter().step_by(4).copied().collect::<Vec<f32>>();
+        for (a, b) in [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)] {
+            let both = lane(a).iter().zip(lane(b)).filter(|&(&a, b)| a == 0.0 && b == 0.0).count() as f64;
+            // Five standard deviations: 5 sqrt(0.04 * 0.96 * 25,000) = 155.
+            assert!((both - 1000.0).abs() < 155.0, "{both} of lanes {a} and {b}");
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What the fuzz targets of `fuzz/` check, on the inputs that were kept: each target's small corpus, and whatever once
 //! broke a property. New inputs are found by `cargo fuzz`, which compiles these same files.
 
+#[cfg(feature = "train")]
+mod checkpoint;
 mod idx;
 mod permutation;
 mod state;
@@ -50,6 +52,12 @@ fn idx_files() {
 #[test]
 fn permutations() {
     replay("permutation", permutation::check);
+}
+
+#[cfg(feature = "train")]
+#[test]
+fn checkpoints() {
+    replay("checkpoint", checkpoint::check);
 }
 
 #[test]
