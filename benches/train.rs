@@ -15,7 +15,8 @@ use std::time::Instant;
 
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayView2};
-use procession::train::{Adam, Average, Function, Model};
+use procession::Loader;
+use procession::train::{Adam, Average, Function, Model, Trainer};
 
 const BATCH: usize = 128;
 const WIDTHS: [usize; 4] = [784, 512, 256, 10];
@@ -184,6 +185,15 @@ fn measure(num_threads: usize) {
     let mut output = dropped.function(&["relu1"]).expect("the name exists");
     let mut times = Times { names: Vec::new(), times: Vec::new() };
 
+    // A checkpoint of the same model, with an average: four arrays for each parameter, synced to the disk.
+    let samples: Vec<([f32; 784], u32)> = (0..BATCH as u32).map(|row| ([row as f32; 784], row % 10)).collect();
+    let loader = Loader::builder(samples).batch_size(BATCH).workers(0).build().expect("the options are sound");
+    let trainer = Trainer::new(model(true, num_threads), Adam::default()).average("ema", 0.999);
+    let mut trainer = trainer.expect("0.999 is a decay");
+    trainer.fit(loader.epochs(0..1)).expect("the loss is finite");
+    let (dir, state) = (tempfile::tempdir().expect("there is room for a directory"), loader.state(1));
+    let path = dir.path().join("checkpoint.safetensors");
+
     for round in 0..ROUNDS + 20 {
         if round == 20 {
             // The first rounds fill buffers and caches.
@@ -209,6 +219,9 @@ fn measure(num_threads: usize) {
         times.time("adam", || dropped.apply_gradients(&mut lone_adam).expect("the optimiser fits"));
         // Once untimed, so that each pass finds its own arrays in the cache and none finds those of the one before.
         average.update(&dropped).expect("the model fits");
+        if round % 20 == 0 {
+            times.time("checkpoint", || trainer.save(&path, &state).expect("the directory can be written to"));
+        }
         times.time("average", || average.update(&dropped).expect("the model fits"));
         let mut copy = || {
             target.copy_from_slice(black_box(&source));

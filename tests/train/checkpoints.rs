@@ -166,6 +166,29 @@ fn what_is_over_stays_over() {
     assert_eq!(all_of(&mut second), all_of(&mut first), "with the best weights back in their place");
 }
 
+#[test]
+fn patience_goes_on_after_a_resume() {
+    let (train, test) = (train_loader(50, 8), test_loader(Tail::Keep));
+    for pause in 1..16 {
+        let dir = tempfile::tempdir().unwrap();
+        let new = || {
+            full_trainer()
+                .callback(EarlyStopping::new("val_loss").min_delta(1e9).patience(3))
+                .checkpoints(CheckpointDir::new(dir.path()), None)
+                .unwrap()
+        };
+        let mut first =
+            new().on_step(move |moment| Ok(if moment.step() == pause { Flow::Pause } else { Flow::Continue }));
+        assert_eq!(first.fit_validated(train.epochs(0..9), || test.epoch(0)).unwrap(), Ending::Paused);
+        let mut second = new();
+        let resumed = second.resume_latest().unwrap().unwrap();
+        let epochs = train.epochs(0..9).resume(&resumed.state).unwrap();
+        assert_eq!(second.fit_validated(epochs, || test.epoch(0)).unwrap(), Ending::Stopped);
+        // One epoch is the best, and three more are not better.
+        assert_eq!((second.history().len(), second.model().step()), (4, 16), "paused at step {pause}");
+    }
+}
+
 fn saved() -> Vec<u8> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("c.safetensors");
@@ -244,6 +267,24 @@ fn a_damaged_checkpoint_is_refused_and_the_one_before_it_is_used() {
     let error = trainer.resume_latest().unwrap_err();
     assert_eq!((error.kind(), error.file()), (ErrorKind::Format, Some(name(12).as_path())));
     assert_eq!(bits(trainer.model()), before);
+}
+
+#[test]
+fn what_was_given_up_is_never_taken_for_the_newest() {
+    let train = train_loader(50, 8);
+    let dir = tempfile::tempdir().unwrap();
+    let new = || full_trainer().checkpoints(CheckpointDir::new(dir.path()), Some(2)).unwrap();
+    new().fit(train.epochs(0..2)).unwrap();
+    let name = |step: u64| dir.path().join(format!("checkpoint-{step:012}.safetensors"));
+    let whole = fs::read(name(8)).unwrap();
+    fs::write(name(8), &whole[1..]).unwrap();
+    let mut trainer = new().on_step(|moment| Ok(if moment.step() == 7 { Flow::Pause } else { Flow::Continue }));
+    let resumed = trainer.resume_latest().unwrap().unwrap();
+    assert_eq!(trainer.model().step(), 6);
+    trainer.fit(train.epochs(0..2).resume(&resumed.state).unwrap()).unwrap();
+    assert!(!name(8).exists());
+    let latest = CheckpointDir::new(dir.path()).latest().unwrap().unwrap();
+    assert_eq!((latest.checkpoint.step(), latest.refused.len()), (7, 0));
 }
 
 #[test]

@@ -114,6 +114,10 @@ fn batches_that_make_one_step_have_masks_of_their_own() {
     assert_ne!(first.loss, second.loss, "the same mask twice");
     let mut model = build();
     assert_eq!(model.loss_and_gradients(&data.0, &data.1).unwrap(), first);
+    // After a step, the first mask of the next.
+    model.set_step(1);
+    let next = model.loss_and_gradients(&data.0, &data.1).unwrap();
+    assert_eq!(trainer.model_mut().loss_and_gradients(&data.0, &data.1).unwrap(), next);
 }
 
 #[test]
