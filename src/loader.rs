@@ -117,8 +117,8 @@ impl fmt::Debug for Options {
 ///     for batch in epoch {
 ///         sum += batch?.sum();
 ///     }
-///     assert_eq!(sum, (0..10).map(|number| number * number).sum());
 ///     assert_eq!(sum, (0..10_u32).map(|number| number * number).sum::<u32>());
+/// }
 /// # Ok::<(), procession::Error>(())
 /// ```
 pub struct Loader<B: Send + 'static> {

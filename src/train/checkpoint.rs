@@ -370,6 +370,15 @@ fn is_unfinished(file: &Path) -> bool {
     name.strip_suffix(UNFINISHED).is_some_and(|name| step_of(OsStr::new(name)).is_some())
 }
 
+/// Where checkpoints are kept, and when they are due.
+#[derive(Debug)]
+pub(super) struct Checkpoints {
+    pub(super) dir: CheckpointDir,
+    pub(super) every: Option<u64>,
+    /// Whether what is in the directory is of this training.
+    pub(super) ours: bool,
+}
+
 /// The step in the name of a checkpoint's file.
 fn step_of(name: &OsStr) -> Option<u64> {
     name.to_str()?.strip_prefix("checkpoint-")?.strip_suffix(".safetensors")?.parse().ok()

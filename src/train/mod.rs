@@ -93,6 +93,7 @@ mod parameter;
 mod products;
 #[cfg(feature = "progress")]
 mod progress;
+mod resume;
 mod step;
 mod stream;
 mod summary;
@@ -122,7 +123,8 @@ pub use optim::{Adam, Clip, Optimizer, OptimizerState, Params, Schedule, Sgd};
 pub use parameter::Parameter;
 #[cfg(feature = "progress")]
 pub use progress::Progress;
+pub use resume::Resumed;
 pub use stream::Stream;
 pub use summary::Summary;
-pub use trainer::{Resumed, Trainer};
+pub use trainer::Trainer;
 pub use weights::{Naming, Weights};

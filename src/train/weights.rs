@@ -35,6 +35,8 @@ use crate::{Error, ErrorKind, Result};
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Weights {
     arrays: BTreeMap<String, ArrayD<f32>>,
+    /// Arrays of a file that are not read, such as the counts of batches that PyTorch saves, and why not.
+    unread: BTreeMap<String, String>,
 }
 
 /// How the parameters of a model are named in a file.
@@ -77,12 +79,12 @@ impl Weights {
         Self::default()
     }
 
-    /// Reads a file: `.safetensors` (`f32`, `f64` or `bf16`, as `f32`), or `.npz` (`f32`) with the feature `npz`.
+    /// Reads a file: `.safetensors` (`f32`, `f64` or `bf16`, as `f32`), or `.npz` (`f32` or `f64`, not compressed) with
+    /// the feature `npz`. Arrays of other types are passed over: only who asks for one gets an error.
     ///
     /// # Errors
     ///
-    /// If it cannot be read, is not in the format that its name says, or holds other types of numbers; the error names
-    /// the file.
+    /// If it cannot be read, or is not in the format that its name says; the error names the file.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let read = || match Format::of(path)? {
@@ -112,15 +114,22 @@ impl Weights {
     ///
     /// # Errors
     ///
-    /// Of kind [`Format`](ErrorKind::Format) if they are not those of one, or hold numbers of another type than `f32`,
-    /// `f64` and `bf16`.
+    /// Of kind [`Format`](ErrorKind::Format) if they are not those of one.
     pub fn from_safetensors(bytes: &[u8]) -> Result<Self> {
         let (_, file) = open(bytes)?;
-        let mut arrays = BTreeMap::new();
+        let mut weights = Self::new();
         for (name, tensor) in file.iter() {
-            arrays.insert(name.to_owned(), array(name, &tensor)?);
+            weights.note(name, array(name, &tensor));
         }
-        Ok(Self { arrays })
+        Ok(weights)
+    }
+
+    /// Keeps what was read of a file.
+    fn note(&mut self, name: &str, array: Result<ArrayD<f32>>) {
+        match array {
+            Ok(array) => drop(self.arrays.insert(name.to_owned(), array)),
+            Err(error) => drop(self.unread.insert(name.to_owned(), error.to_string())),
+        }
     }
 
     /// The bytes of a safetensors file.
@@ -142,9 +151,12 @@ impl Weights {
     ///
     /// # Errors
     ///
-    /// If there is none; the error lists those that there are.
+    /// If there is none, or one of numbers of another type; the error says of which, or lists those that there are.
     pub fn get(&self, name: &str) -> Result<ArrayViewD<'_, f32>> {
         self.arrays.get(name).map(|array| array.view()).ok_or_else(|| {
+            if let Some(why) = self.unread.get(name) {
+                return Error::new(ErrorKind::Format, why.clone());
+            }
             let names: Vec<&str> = self.names().collect();
             Error::argument(format!("no array {name}, expected one of {}", names.join(", ")))
         })
@@ -357,12 +369,15 @@ mod npz {
             // What is there is read, and only then is the header believed: it may claim any length.
             let mut bytes = Vec::new();
             entry.read_to_end(&mut bytes)?;
-            let array = ArrayViewD::<f32>::view_npy(&bytes).map_err(|cause| {
-                let message = format!("array {name} cannot be read as f32");
-                Error::new(ErrorKind::Format, message).with_cause(cause)
-            })?;
             // The entry is a file, `name.npy`.
-            weights.insert(name.strip_suffix(".npy").unwrap_or(&name), array.to_owned());
+            let name = name.strip_suffix(".npy").unwrap_or(&name);
+            let array = match ArrayViewD::<f64>::view_npy(&bytes) {
+                Ok(doubles) => Ok(doubles.mapv(|value| value as f32)),
+                Err(_) => ArrayViewD::<f32>::view_npy(&bytes).map(|array| array.to_owned()).map_err(|cause| {
+                    Error::new(ErrorKind::Format, format!("array {name} cannot be read as f32: {cause}"))
+                }),
+            };
+            weights.note(name, array);
         }
         Ok(weights)
     }
@@ -458,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_other_types_are_converted_or_refused() {
+    fn numbers_of_other_types_are_converted_or_passed_over() {
         let tensor = |dtype, bytes: &[u8]| {
             let view = TensorView::new(dtype, vec![2], bytes).unwrap();
             Weights::from_safetensors(&safetensors::serialize([("x", view)], None).unwrap())
@@ -468,7 +483,9 @@ mod tests {
         assert_eq!(tensor(Dtype::F64, &doubles).unwrap().get("x").unwrap(), expected);
         let halves: Vec<u8> = [1.5_f32, -2.0].iter().flat_map(|x| ((x.to_bits() >> 16) as u16).to_le_bytes()).collect();
         assert_eq!(tensor(Dtype::BF16, &halves).unwrap().get("x").unwrap(), expected);
-        let error = tensor(Dtype::I16, &[0; 4]).unwrap_err();
+        let counts = tensor(Dtype::I16, &[0; 4]).unwrap();
+        assert_eq!(counts.names().count(), 0);
+        let error = counts.get("x").unwrap_err();
         assert_eq!(error.to_string(), "array x is of type I16, expected F32, F64 or BF16");
     }
 

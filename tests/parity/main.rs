@@ -12,7 +12,7 @@
 use ndarray::{Array, Array1, Array2, ArrayD, IxDyn, s};
 use procession::train::{
     Activation, Adam, Average, AverageOptions, BatchNorm, BinaryCrossEntropy, Clip, Dense, LayerNorm, MeanSquaredError,
-    Model, Optimizer, Schedule, Sgd, SoftmaxCrossEntropy, Trainer, WarmUp,
+    Model, Naming, Optimizer, Schedule, Sgd, SoftmaxCrossEntropy, Trainer, WarmUp,
 };
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
@@ -285,4 +285,28 @@ fn the_references_tell_averages_apart() {
         let found = average.param("logits/kernel").unwrap();
         assert!(difference(found.iter().map(|&x| f64::from(x)), &expected) > TOLERANCE);
     });
+}
+
+/// A model whose weights PyTorch saved gives what PyTorch gives; NumPy's archive holds the same.
+#[test]
+fn weights_of_others() {
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity");
+    let build = || Model::builder(3).dense("hidden", 4).batch_norm("norm").build().unwrap();
+    let mut model = build();
+    model.load_weights(dir.join("weights.safetensors"), Naming::PyTorch).unwrap();
+    // What `make_npz.py` printed.
+    let expected = ndarray::array![
+        [-0.881111, -6.828270, -0.813603, 3.770121],
+        [-0.726372, -5.470918, -1.418618, 1.567546]
+    ];
+    let found = model.predict(&ndarray::array![[1.0, 2.0, 3.0], [-1.0, 0.0, 1.0]]).unwrap();
+    for (found, expected) in found.iter().zip(&expected) {
+        assert!((found - expected).abs() < 2e-6, "{found}, expected {expected}");
+    }
+    #[cfg(feature = "npz")]
+    {
+        let mut other = build();
+        other.load_weights(dir.join("weights.npz"), Naming::Keras).unwrap();
+        assert_eq!(other.weights(Naming::Keras).unwrap(), model.weights(Naming::Keras).unwrap());
+    }
 }
