@@ -295,10 +295,8 @@ fn weights_of_others() {
     let mut model = build();
     model.load_weights(dir.join("weights.safetensors"), Naming::PyTorch).unwrap();
     // What `make_npz.py` printed.
-    let expected = ndarray::array![
-        [-0.881111, -6.82827, -0.813603, 3.770121],
-        [-0.726372, -5.470918, -1.418618, 1.567546]
-    ];
+    let expected =
+        ndarray::array![[-0.881111, -6.82827, -0.813603, 3.770121], [-0.726372, -5.470918, -1.418618, 1.567546]];
     let found = model.predict(&ndarray::array![[1.0, 2.0, 3.0], [-1.0, 0.0, 1.0]]).unwrap();
     for (found, expected) in found.iter().zip(&expected) {
         assert!((found - expected).abs() < 2e-6, "{found}, expected {expected}");
