@@ -76,10 +76,9 @@ impl Trainer {
     /// Trains on all batches of all epochs, as [`Loader::epochs`](crate::Loader::epochs) gives them.
     ///
     /// After every epoch a row goes to the [`history`](Self::history): `loss` and `accuracy` in training, that is, of the
-    /// weights before each step and with dropout; `learning_rate` of the last step; `samples`; and
+    /// weights before each step and with dropout; `learning_rate`, the optimiser's at the end of the epoch; `samples`; and
     /// `seconds`, `samples_per_second` and `data_wait_fraction`, which, unlike all others, are not the same every time
-    /// (after a resume in mid-epoch they are those since then). Then come
-    /// the callbacks, and then the checkpoint.
+    /// (after a resume in mid-epoch they are those since then). Then come the callbacks, and then the checkpoint.
     ///
     /// Rows that pad a batch ([`Tail::Pad`](crate::Tail::Pad)) are left out.
     ///

@@ -32,7 +32,8 @@ use crate::{Error, ErrorKind, Result};
 ///
 /// The products of a large model and the passes over its parameters are shared by the threads of a pool, which the
 /// model makes when it is first worth it ([`threads`](super::LayerBuilder::threads)). Called from a thread of a pool of
-/// rayon's, a model keeps to that thread.
+/// rayon's, a model keeps to that thread. A layer, loss or optimiser of one's own that itself waits for rayon there must
+/// not leave work in that pool that uses the same model: it is called with the weights locked.
 ///
 /// # Determinism
 ///

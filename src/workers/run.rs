@@ -377,12 +377,13 @@ impl<J: Job> Run<J> {
 
     /// Moves on to the next batch and lets workers claim into the room that this makes.
     fn advance(&self, seq: u64) {
-        // Release pairs with the load in `room`. A worker that goes to sleep either sees this room or is seen below: the
-        // bell has the fences for that.
-        self.due.store(seq + 1, Ordering::Release);
+        // Before the next batch is due: its samples are let in however large they are, and must not meet what was taken.
         if let Some(budget) = &self.budget {
             budget.release(seq);
         }
+        // Release pairs with the load in `room`. A worker that goes to sleep either sees this room or is seen below: the
+        // bell has the fences for that.
+        self.due.store(seq + 1, Ordering::Release);
         if !self.bell.anyone_asleep() {
             return;
         }
