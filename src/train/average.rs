@@ -559,7 +559,7 @@ mod tests {
         let mut average = Average::new(&model, AverageOptions::new(0.9999).bias_correction(true)).unwrap();
         set(&mut model, 0.3);
         average.update(&model).unwrap();
-        assert_eq!(average.param("d/kernel").unwrap()[[0, 0]], 0.3);
+        assert_eq!((average.param("d/kernel").unwrap()[[0, 0]], average.steps()), (0.3, 1));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::average::Average;
 use super::history::History;
@@ -92,7 +93,8 @@ pub struct Moment<'t> {
     pub(super) num_batches: u64,
     pub(super) num_batches_left: u64,
     pub(super) score: Option<Score>,
-    pub(super) wait_fraction: f64,
+    pub(super) elapsed: Duration,
+    pub(super) waited: Duration,
     pub(super) samples_per_second: f64,
     pub(super) state: &'t dyn Fn() -> State,
 }
@@ -134,9 +136,14 @@ impl Moment<'_> {
         self.trainer.totals().mean_loss()
     }
 
-    /// The part of the epoch's time so far in which the training waited for batches.
-    pub fn wait_fraction(&self) -> f64 {
-        self.wait_fraction
+    /// The time spent training in the epoch so far (since a resume in its midst, if there was one).
+    pub fn elapsed(&self) -> Duration {
+        self.elapsed
+    }
+
+    /// The part of [`elapsed`](Self::elapsed) in which the training waited for batches.
+    pub fn waited(&self) -> Duration {
+        self.waited
     }
 
     /// The samples trained on in a second, over the epoch so far.
@@ -149,12 +156,15 @@ impl Moment<'_> {
         self.trainer.history()
     }
 
-    /// The value of a name in the epoch's row.
+    /// The value of a name in the epoch's row, at its end.
     ///
     /// # Errors
     ///
-    /// If there is none; the error lists the names that there are.
+    /// If there is none; the error lists the names that there are. In [`Callback::on_step`] there is no row yet.
     pub fn value(&self, name: &str) -> Result<f64> {
+        if !self.trainer.progress.noted {
+            return Err(Error::argument(format!("no value {name} yet: the epoch is not at its end")));
+        }
         let mut values = self.history().last();
         values.find(|(other, _)| *other == name).map(|(_, value)| value).ok_or_else(|| {
             let names: Vec<&str> = self.history().last().map(|(name, _)| name).collect();

@@ -2,7 +2,7 @@
 //!
 //! A checkpoint is a [safetensors](https://huggingface.co/docs/safetensors/index#format) file, which other tools can
 //! read. Its arrays are `model/<parameter>`, `optimizer/<array>/<parameter>`, `average/<name>/<parameter>` and
-//! `callback/<number>/<array>`. Its metadata has two entries: `procession`, what is not an array, as JSON; and
+//! `callback/<number>/<number>/<array>`. Its metadata has two entries: `procession`, what is not an array, as JSON; and
 //! `checksum`, the CRC-32 (ISO 3309) of the whole file with the eight digits of the checksum itself taken as zeros.
 //! A CRC-32 finds every change of a single bit and every burst of up to 32 bits.
 
@@ -16,7 +16,7 @@ use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 
 use super::average::Counts;
-use super::file::{UNFINISHED, replace_file};
+use super::file::{UNFINISHED, replace_file, sync_directory_of};
 use super::history::History;
 use super::weights::{Weights, array, open, safetensors_bytes};
 use crate::{Error, ErrorKind, Result, State};
@@ -33,6 +33,8 @@ const CHECKSUM_ENTRY: &str = "\"checksum\":\"";
 /// It is made and applied by a [`Trainer`](super::Trainer).
 #[derive(Debug, Clone)]
 pub struct Checkpoint {
+    /// The file that it was read from.
+    pub(super) file: Option<PathBuf>,
     pub(super) meta: Meta,
     pub(super) state: State,
     pub(super) arrays: BTreeMap<String, ArrayD<f32>>,
@@ -115,12 +117,13 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// If it cannot be read, or is not a whole and undamaged checkpoint ([`ErrorKind::Format`]); the error names the
-    /// file and says what is wrong.
+    /// If it cannot be read ([`ErrorKind::Io`]), is not a whole and undamaged checkpoint ([`ErrorKind::Format`]), or one of
+    /// another version of the format ([`ErrorKind::State`]); the error names the file and says what is wrong.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let bytes = fs::read(path).map_err(|cause| Error::from(cause).with_file(path))?;
-        Self::from_bytes(&bytes).map_err(|error| error.with_file(path))
+        let checkpoint = Self::from_bytes(&bytes).map_err(|error| error.with_file(path))?;
+        Ok(Self { file: Some(path.to_owned()), ..checkpoint })
     }
 
     /// Reads the bytes of a file.
@@ -139,7 +142,7 @@ impl Checkpoint {
         let version: Version = serde_json::from_str(meta).map_err(malformed)?;
         if version.version != Meta::VERSION {
             let message = format!("a checkpoint of version {}, expected {}", version.version, Meta::VERSION);
-            return Err(Error::new(ErrorKind::Format, message));
+            return Err(Error::new(ErrorKind::State, message));
         }
         let meta: Meta = serde_json::from_str(meta).map_err(malformed)?;
         meta.check()?;
@@ -152,7 +155,7 @@ impl Checkpoint {
             }
             arrays.insert(name.to_owned(), array(name, &tensor)?);
         }
-        Ok(Self { meta, state, arrays })
+        Ok(Self { file: None, meta, state, arrays })
     }
 
     /// The steps of training that were made.
@@ -260,6 +263,8 @@ fn check_sum(bytes: &[u8]) -> Result<()> {
 }
 
 /// A directory of checkpoints, of which the last few are kept: `checkpoint-000000001200.safetensors` after 1,200 steps.
+///
+/// It belongs to one training, and to one process at a time.
 #[derive(Debug, Clone)]
 pub struct CheckpointDir {
     dir: PathBuf,
@@ -302,17 +307,19 @@ impl CheckpointDir {
         &self.dir
     }
 
-    /// The newest checkpoint that is whole; none if there are no checkpoints.
+    /// The newest checkpoint that is whole; none if there are no checkpoints. What is damaged is passed over.
     ///
     /// # Errors
     ///
-    /// If the directory cannot be read, or there are checkpoints and none is whole: the error is then that of the newest.
+    /// If the directory or a file cannot be read, or is of another version: it may be as good as any. If there are
+    /// checkpoints and none is whole, the error is that of the newest.
     pub fn latest(&self) -> Result<Option<Latest>> {
         let mut refused = Vec::new();
         for (_, file) in self.files()?.into_iter().rev() {
             match Checkpoint::read(&file) {
                 Ok(checkpoint) => return Ok(Some(Latest { checkpoint, file, refused })),
-                Err(error) => refused.push(error),
+                Err(error) if error.kind() == ErrorKind::Format => refused.push(error),
+                Err(error) => return Err(error),
             }
         }
         match refused.into_iter().next() {
@@ -328,7 +335,10 @@ impl CheckpointDir {
 
     /// Saves a checkpoint and removes those that are too many, oldest first.
     pub(super) fn save(&self, step: u64, bytes: &[u8]) -> Result<PathBuf> {
-        fs::create_dir_all(&self.dir).map_err(|cause| Error::from(cause).with_file(&self.dir))?;
+        if !self.dir.is_dir() {
+            let made = fs::create_dir_all(&self.dir).and_then(|()| sync_directory_of(&self.dir));
+            made.map_err(|cause| Error::from(cause).with_file(&self.dir))?;
+        }
         let remove = |file: &Path| fs::remove_file(file).map_err(|cause| Error::from(cause).with_file(file));
         // What comes after this step was given up, and must never be taken for the newest: it goes first.
         for (_, file) in self.files()?.iter().filter(|(other, _)| *other > step) {
@@ -387,4 +397,39 @@ fn step_of(name: &OsStr) -> Option<u64> {
 /// A view of values of a shape.
 pub(super) fn view<'a>(shape: &[usize], values: &'a [f32]) -> ArrayViewD<'a, f32> {
     ArrayViewD::from_shape(IxDyn(shape), values).expect("there are as many values as the shape has")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Adam, Model, Trainer};
+    use super::*;
+
+    #[test]
+    fn counts_that_could_not_be_counted_on_are_refused() {
+        let model = Model::builder(1).dense("d", 2).build().unwrap();
+        let trainer = Trainer::new(model, Adam::default()).average("a", 0.9).unwrap();
+        let loader = crate::Loader::builder(vec![0_u32; 4]).batch_size(2).workers(0).build().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.safetensors");
+        trainer.save(&path, &loader.state(0)).unwrap();
+        let meta = serde_json::to_value(&Checkpoint::read(&path).unwrap().meta).unwrap();
+        let places = [
+            "/step",
+            "/optimizer_steps",
+            "/progress/epoch",
+            "/progress/correct",
+            "/progress/judged",
+            "/progress/samples",
+            "/averages/0/counts/steps",
+            "/averages/0/counts/averaged",
+        ];
+        for place in places {
+            for (count, is_sound) in [(1_u64 << 62, true), ((1 << 62) + 1, false), (u64::MAX, false)] {
+                let mut meta = meta.clone();
+                *meta.pointer_mut(place).unwrap() = count.into();
+                let meta: Meta = serde_json::from_value(meta).unwrap();
+                assert_eq!(meta.check().is_ok(), is_sound, "{place} {count}");
+            }
+        }
+    }
 }

@@ -12,11 +12,11 @@ pub(super) const UNFINISHED: &str = ".tmp";
 
 /// Writes a file in the place of one that is there. A crash at any instant leaves the old one or the new one whole: the
 /// bytes go to a file beside it, named like it with `.tmp` at the end, which is synced and then renamed, and the
-/// directory is synced after it.
+/// directory is synced after it, where the system can do that.
 ///
 /// # Errors
 ///
-/// If it cannot be written; the error names the file, and what was there before is still there.
+/// If it cannot be written; the error names the file, of which the old one or the new one is there.
 ///
 /// # Examples
 ///
@@ -32,7 +32,7 @@ pub fn replace_file(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
     let path = path.as_ref();
     let temporary = unfinished(path);
     let written = write_synced(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
-    written.and_then(|()| sync_directory(path)).map_err(|cause| {
+    written.and_then(|()| sync_directory_of(path)).map_err(|cause| {
         // Half a file is of no use to anyone; that it is not there, or cannot be removed either, is no news.
         let _ = fs::remove_file(&temporary);
         Error::from(cause).with_file(path)
@@ -52,14 +52,18 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// The renaming itself must be on the disk before anybody counts on it.
-fn sync_directory(path: &Path) -> io::Result<()> {
+/// Syncs the directory that a file or directory is in: that it is there must be on the disk before anybody counts on it.
+pub(super) fn sync_directory_of(path: &Path) -> io::Result<()> {
     if !cfg!(unix) {
         // Elsewhere a directory cannot be opened as a file.
         return Ok(());
     }
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(directory)?.sync_all()
+    match File::open(directory)?.sync_all() {
+        // Some file systems have no such thing; the rename has done what can be done.
+        Err(cause) if matches!(cause.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+        synced => synced,
+    }
 }
 
 #[cfg(test)]

@@ -88,7 +88,8 @@ impl Trainer {
     ///
     /// The loader's and the callbacks' errors; data that does not fit the model or its loss; a checkpoint that cannot be
     /// saved. A loss that is not finite ([`ErrorKind::Numeric`](crate::ErrorKind::Numeric)) names the step, the batch and
-    /// its samples; the weights are then those before the step.
+    /// its samples; the weights are then those before the step. After a [`resume`](Self::resume), epochs that begin
+    /// elsewhere than the checkpoint ([`ErrorKind::State`](crate::ErrorKind::State)).
     pub fn fit<B>(&mut self, epochs: impl IntoIterator<Item = Epoch<B>>) -> Result<Ending>
     where
         B: Supervised + Send + 'static,
@@ -188,6 +189,7 @@ impl Trainer {
         B: Supervised + Send + 'static,
     {
         if self.progress.over {
+            self.resumed = None;
             return Ok(Ending::Stopped);
         }
         for mut epoch in epochs {
@@ -212,13 +214,17 @@ impl Trainer {
     /// After a resume, the first epoch must go on where the checkpoint was, or be the one after its epoch.
     fn check_start(&mut self, state: &State) -> Result<()> {
         let Some(resumed) = self.resumed.take() else { return Ok(()) };
+        let same_data = state.seed == resumed.seed
+            && state.sampler == resumed.sampler
+            && state.num_positions == resumed.num_positions
+            && state.tail == resumed.tail;
         let is_next = self.progress.noted && state.epoch == self.progress.epoch + 1 && state.next_batch == 0;
-        if is_next || (state.epoch, state.next_position) == (resumed.epoch, resumed.next_position) {
+        if is_next && same_data || (state.epoch, state.next_position) == (resumed.epoch, resumed.next_position) {
             return Ok(());
         }
         let message = format!(
-            "the epochs begin at position {} of epoch {}, the checkpoint was at position {} of epoch {}: give its state \
-             to `Epochs::resume`",
+            "the epochs begin at position {} of epoch {}, the checkpoint was at position {} of epoch {} (or another length, \
+             seed, sampler or tail): give its state to `Epochs::resume`",
             state.next_position, state.epoch, resumed.next_position, resumed.epoch
         );
         self.resumed = Some(resumed);
@@ -246,7 +252,7 @@ impl Trainer {
                     let batch = batch?;
                     let (x, targets) = real_rows(&batch, &shape)?;
                     let rows = x.nrows();
-                    if rows == 0 && batch.num_padded() > 0 {
+                    if has_no_part(&batch, rows) {
                         continue;
                     }
                     let result = self.step_rows(x, targets);
@@ -305,7 +311,8 @@ impl Trainer {
                 num_batches,
                 num_batches_left: epoch.num_batches_left(),
                 score,
-                wait_fraction: clock.wait_fraction(),
+                elapsed: clock.elapsed,
+                waited: clock.waited,
                 samples_per_second: clock.samples_per_second(),
                 state,
                 trainer: &mut *self,
@@ -389,7 +396,7 @@ fn evaluate<B: Supervised>(
     for batch in batches {
         let batch = batch?;
         let (x, targets) = real_rows(&batch, &shape)?;
-        if x.nrows() == 0 && batch.num_padded() > 0 {
+        if has_no_part(&batch, x.nrows()) {
             continue;
         }
         let (score, outputs) = model.evaluate_rows(x, targets).map_err(|cause| in_batch(&batch, cause))?;
@@ -398,6 +405,11 @@ fn evaluate<B: Supervised>(
     }
     let metrics = metrics.iter().flat_map(|metric| metric.values()).collect();
     Ok(Evaluation { loss: totals.mean_loss(), accuracy: totals.accuracy(), samples: totals.samples(), metrics })
+}
+
+/// Whether a batch is one in which this rank has no part, or nothing but padding.
+fn has_no_part<B>(batch: &Batch<B>, rows: usize) -> bool {
+    rows == 0 && batch.num_samples() == batch.num_padded()
 }
 
 /// The inputs and targets of a batch without its padding. The rows are those of the data: a ready batch, or one that a

@@ -47,7 +47,7 @@ impl Callback for Progress {
                 "loss {:.4}  {:.0} samples/s  data wait {:.1} %",
                 moment.mean_loss(),
                 moment.samples_per_second(),
-                100.0 * moment.wait_fraction()
+                100.0 * moment.waited().as_secs_f64() / moment.elapsed().as_secs_f64()
             ));
         }
         Ok(Flow::Continue)

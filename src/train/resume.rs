@@ -28,7 +28,7 @@ impl Trainer {
     ///
     /// # Errors
     ///
-    /// If batches are accumulated that did not make a step yet, an average is applied, a number is not finite, the file
+    /// If batches are accumulated that did not make a step yet, an average is applied, a weight is not finite, the file
     /// cannot be written, or from within [`fit`](Self::fit), which keeps [`checkpoints`](Self::checkpoints) itself.
     ///
     /// # Cost
@@ -44,8 +44,12 @@ impl Trainer {
     ///
     /// # Errors
     ///
-    /// Of kind [`State`](ErrorKind::State) if anything differs, saying what and how; nothing is changed then. The learning
-    /// rate is the checkpoint's, which a callback may have set.
+    /// Of kind [`State`](ErrorKind::State) if anything differs, saying what and how, or an error if an average is applied;
+    /// nothing is changed then. The learning rate is the checkpoint's, which a callback may have set.
+    ///
+    /// The next [`fit`](Self::fit) has to go on where the checkpoint was ([`Epochs::resume`](crate::Epochs::resume) with its
+    /// [`state`](Checkpoint::state)), or with the epoch after one that was complete. If the checkpoint was read from the
+    /// directory of [`checkpoints`](Self::checkpoints), those of later steps there are given up.
     pub fn resume(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         self.check(checkpoint)?;
         let meta = &checkpoint.meta;
@@ -117,6 +121,10 @@ impl Trainer {
         self.history = meta.history.clone();
         self.progress = meta.progress;
         self.resumed = Some(checkpoint.state.clone());
+        if let Some(checkpoints) = &mut self.checkpoints {
+            let dir = checkpoint.file.as_deref().and_then(Path::parent);
+            checkpoints.ours |= dir == Some(checkpoints.dir.path());
+        }
         Ok(())
     }
 
@@ -132,9 +140,6 @@ impl Trainer {
         };
         let Some(latest) = checkpoints.dir.latest()? else { return Ok(None) };
         self.resume(&latest.checkpoint).map_err(|error| error.with_file(&latest.file))?;
-        if let Some(checkpoints) = &mut self.checkpoints {
-            checkpoints.ours = true;
-        }
         Ok(Some(Resumed { state: latest.checkpoint.state, file: latest.file, refused: latest.refused }))
     }
 
@@ -181,6 +186,7 @@ impl Trainer {
     /// All of a checkpoint but its arrays.
     fn meta(&self, state: &State, callbacks: &[Box<dyn Callback>]) -> Result<Meta> {
         let optimizer = self.optimizer.state();
+        self.check_sizes(&optimizer)?;
         let average = |(name, average): &(String, Average)| {
             let (options, counts) = (format!("{:?}", average.options()), average.parts()?.1);
             Ok(AverageMeta { name: name.clone(), options, counts })
@@ -217,6 +223,22 @@ impl Trainer {
         })
     }
 
+    /// Refuses averages and optimisers of another model, as there may be when the model was replaced.
+    fn check_sizes(&self, optimizer: &OptimizerState<'_>) -> Result<()> {
+        self.averages.iter().try_for_each(|(_, average)| average.check_model(&self.model))?;
+        let mut sizes = Vec::new();
+        self.model.for_each_param(|_, param| {
+            if param.is_trainable() {
+                sizes.push(param.len());
+            }
+        });
+        let fits = |slots: &[Vec<f32>]| slots.is_empty() || slots.iter().map(Vec::len).eq(sizes.iter().copied());
+        if optimizer.arrays.iter().all(|(_, slots)| fits(slots)) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Shape, "the optimiser has the state of a model of another shape"))
+    }
+
     fn checkpoint_bytes(&self, state: &State, callbacks: &[Box<dyn Callback>]) -> Result<Vec<u8>> {
         if self.accumulated.batches > 0 {
             let message =
@@ -226,11 +248,13 @@ impl Trainer {
         self.model.shared().read().check_raw()?;
         let meta = self.meta(state, callbacks)?;
         let mut arrays: Vec<(String, Vec<usize>, Vec<f32>)> = Vec::new();
-        let (mut shapes, optimizer) = (Vec::new(), self.optimizer.state());
+        let (mut shapes, mut kept, optimizer) = (Vec::new(), HashSet::new(), self.optimizer.state());
         self.model.for_each_param(|name, param| {
             arrays.push((format!("model/{name}"), param.shape().to_vec(), param.values().to_vec()));
             if param.is_trainable() {
                 shapes.push((name.to_owned(), param.shape().to_vec()));
+            } else {
+                kept.insert(format!("model/{name}"));
             }
         });
         let mut add = |prefix: String, slots: &[Vec<f32>]| {
@@ -247,7 +271,7 @@ impl Trainer {
                 arrays.push((format!("callback/{number}/{at}/{name}"), vec![values.len()], values));
             }
         }
-        check_arrays(&arrays, self.model.step())?;
+        check_arrays(&arrays, &kept, self.model.step())?;
         let views = arrays.iter().map(|(name, shape, values)| (name.as_str(), view(shape, values)));
         Checkpoint::bytes(&meta, views)
     }
@@ -277,15 +301,16 @@ impl Trainer {
     }
 }
 
-/// Refuses what could not be gone on from: numbers that are not finite (the loss was, when the gradients no longer were),
-/// and two arrays of one name.
-fn check_arrays(arrays: &[(String, Vec<usize>, Vec<f32>)], step: u64) -> Result<()> {
+/// Refuses what could not be gone on from: weights and averages that are not finite (the loss was, when the gradients no
+/// longer were), and two arrays of one name.
+fn check_arrays(arrays: &[(String, Vec<usize>, Vec<f32>)], kept: &HashSet<String>, step: u64) -> Result<()> {
     let mut names = HashSet::new();
     for (name, _, values) in arrays {
         if !names.insert(name.as_str()) {
             return Err(Error::argument(format!("two arrays of a checkpoint are named {name}")));
         }
-        if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+        let is_weight = (name.starts_with("model/") || name.starts_with("average/")) && !kept.contains(name);
+        if let Some(value) = values.iter().find(|value| is_weight && !value.is_finite()) {
             let message = format!("{name} has a value of {value} after {step} steps: no checkpoint is made of it");
             return Err(Error::new(ErrorKind::Numeric, message));
         }

@@ -174,8 +174,10 @@ impl Trainer {
         self.callback(EachEpoch(f))
     }
 
-    /// Keeps checkpoints in a directory: one after every epoch, one when the training is paused, and, if `every` is
-    /// given, one after so many steps.
+    /// Keeps checkpoints in a directory: one after every epoch, before and after its validation; one when a callback ends
+    /// or pauses the training; and, if `every` is given, one after so many steps.
+    ///
+    /// A directory with checkpoints that the training was not resumed from is refused by [`fit`](Self::fit).
     ///
     /// # Errors
     ///
@@ -258,6 +260,8 @@ impl Trainer {
     /// Data that does not fit the model or its loss, or a loss that is not finite ([`ErrorKind::Numeric`]); the weights
     /// are then as they were before.
     pub fn step(&mut self, data: &impl Supervised) -> Result<Score> {
+        // Whoever steps by hand knows where the loader is.
+        self.resumed = None;
         let x = data.inputs(&self.model.shared().input_shape)?;
         Ok(self.step_rows(x, data.targets())?.0)
     }

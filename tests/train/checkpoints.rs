@@ -383,3 +383,90 @@ fn a_checkpoint_gives_its_parts() {
     let error = Checkpoint::read(dir.path().join("none")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);
 }
+
+#[test]
+fn a_file_that_cannot_be_read_is_no_damaged_one() {
+    let (train, dir) = (train_loader(50, 8), tempfile::tempdir().unwrap());
+    let new = || full_trainer().checkpoints(CheckpointDir::new(dir.path()), None).unwrap();
+    new().fit(train.epochs(0..1)).unwrap();
+    // A directory cannot be read as a file, whoever asks.
+    let newer = dir.path().join("checkpoint-000000000099.safetensors");
+    fs::create_dir(&newer).unwrap();
+    let error = new().resume_latest().unwrap_err();
+    assert_eq!((error.kind(), error.file()), (ErrorKind::Io, Some(newer.as_path())));
+    assert!(newer.exists());
+    fs::remove_dir(&newer).unwrap();
+
+    // Nor is one of another version damaged.
+    let bytes = fs::read(dir.path().join("checkpoint-000000000004.safetensors")).unwrap();
+    let changed = |from: &str, to: &str| {
+        assert_eq!(from.len(), to.len());
+        let at = bytes.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
+        let mut bytes = bytes.clone();
+        bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+        let digits = bytes.windows(12).position(|window| window == b"\"checksum\":\"").unwrap() + 12;
+        bytes[digits..digits + 8].copy_from_slice(b"00000000");
+        let sum = format!("{:08x}", crc32fast::hash(&bytes));
+        bytes[digits..digits + 8].copy_from_slice(sum.as_bytes());
+        Checkpoint::from_bytes(&bytes).unwrap_err()
+    };
+    let error = changed("\\\"version\\\":1", "\\\"version\\\":7");
+    assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::State, "a checkpoint of version 7, expected 1"));
+}
+
+#[test]
+fn a_training_can_go_back_within_its_directory() {
+    let (train, dir) = (train_loader(50, 8), tempfile::tempdir().unwrap());
+    let checkpoints = || CheckpointDir::new(dir.path()).keep(9);
+    let new = || full_trainer().checkpoints(checkpoints(), None).unwrap();
+    let mut whole = new();
+    whole.fit(train.epochs(0..4)).unwrap();
+    let name = |step: u64| dir.path().join(format!("checkpoint-{step:012}.safetensors"));
+    let checkpoint = Checkpoint::read(name(8)).unwrap();
+    let mut trainer = new();
+    trainer.resume(&checkpoint).unwrap();
+    trainer.fit(train.epochs(0..3).resume(checkpoint.state()).unwrap()).unwrap();
+    assert!(name(4).exists() && name(8).exists() && name(12).exists() && !name(16).exists());
+    // The epoch after a complete one needs no state, but the same order.
+    let mut trainer = new();
+    trainer.resume_latest().unwrap().unwrap();
+    let other = procession::Loader::builder(crate::support::points(50, 0)).batch_size(8).shuffle(8).build().unwrap();
+    assert_eq!(trainer.fit(other.epochs(3..4)).unwrap_err().kind(), ErrorKind::State);
+    trainer.fit(train.epochs(3..4)).unwrap();
+    assert_eq!(all_of(&mut trainer), all_of(&mut whole));
+    // From elsewhere, it is not this directory's training.
+    let copy = tempfile::tempdir().unwrap();
+    fs::copy(name(4), copy.path().join("c.safetensors")).unwrap();
+    let mut trainer = new();
+    let checkpoint = Checkpoint::read(copy.path().join("c.safetensors")).unwrap();
+    trainer.resume(&checkpoint).unwrap();
+    let error = trainer.fit(train.epochs(0..3).resume(checkpoint.state()).unwrap()).unwrap_err();
+    assert!(error.to_string().contains("checkpoints of another training"), "{error}");
+}
+
+#[test]
+fn what_belongs_to_another_model_is_not_saved_with_this_one() {
+    let (train, dir) = (train_loader(50, 8), tempfile::tempdir().unwrap());
+    let path = dir.path().join("c.safetensors");
+    let larger = || Model::builder(2).dense("hidden", 99).dense("logits", 3).build().unwrap();
+    let mut adam = Adam::default();
+    model(1).train_step(&ndarray::array![[0.0, 1.0], [1.0, 0.0]], &[0, 1], &mut adam).unwrap();
+    let error = Trainer::new(larger(), adam).save(&path, &train.state(0)).unwrap_err();
+    assert_eq!(error.to_string(), "the optimiser has the state of a model of another shape");
+    let mut trainer = Trainer::new(model(1), Sgd::new(0.1)).average("ema", 0.9).unwrap();
+    *trainer.model_mut() = larger();
+    let error = trainer.save(&path, &train.state(0)).unwrap_err();
+    assert_eq!(error.to_string(), "the average belongs to another model");
+    assert!(trainer.fit(train.epochs(0..1)).is_err());
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_rank_without_a_part_in_a_batch_goes_on() {
+    let world = procession::World::new(3, 4).unwrap();
+    let builder = procession::Loader::builder(crate::support::points(9, 0)).batch_size(8).world(world);
+    let loader = builder.workers(0).build().unwrap();
+    let mut trainer = full_trainer();
+    trainer.fit_validated(loader.epochs(0..2), || loader.epoch(0)).unwrap();
+    assert_eq!(trainer.evaluate(loader.epoch(0)).unwrap().samples, 2);
+}

@@ -35,7 +35,9 @@ fn trained(num_threads: usize) -> Vec<u32> {
     for seed in 0..5 {
         trainer.step(&data(seed)).unwrap();
     }
-    bits(trainer.model())
+    let (average, model) = trainer.average_and_model("ema").unwrap();
+    let raw = bits(model);
+    [raw, bits(&average.applied(model).unwrap())].concat()
 }
 
 #[test]

@@ -2,12 +2,11 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use procession::train::{
-    Adam, AverageOptions, CheckpointDir, Ending, Flow, Model, Naming, Progress, Trainer, WarmUp, replace_file,
+    Adam, AverageOptions, CheckpointDir, Ending, Flow, Model, Moment, Naming, Progress, Trainer, WarmUp, replace_file,
 };
 use procession::{Bottleneck, Epoch, Epochs, Error, ErrorKind, Loader, Result, Sequence, Window};
 use serde::Serialize;
@@ -166,11 +165,27 @@ struct Training<'a> {
     test: Loader<Images>,
     num_test_samples: usize,
     trainer: Trainer,
-    /// Since the start of the command: the samples trained on, the seconds of training, and those of them spent waiting
-    /// for data.
-    samples: Arc<AtomicU64>,
-    seconds: f64,
-    waited: f64,
+    tally: Arc<Mutex<Tally>>,
+}
+
+/// Since the start of the command: the samples trained on, the time of training, and that of it spent waiting for data.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tally {
+    samples: u64,
+    elapsed: Duration,
+    waited: Duration,
+    /// The last two of the epoch at hand.
+    epoch: (Duration, Duration),
+}
+
+impl Tally {
+    fn note(&mut self, moment: &Moment<'_>) {
+        self.samples += moment.score().map_or(0, |score| score.samples as u64);
+        let (elapsed, waited) = std::mem::replace(&mut self.epoch, (moment.elapsed(), moment.waited()));
+        // In an epoch time goes on; in the next it starts anew.
+        self.elapsed += self.epoch.0.checked_sub(elapsed).unwrap_or(self.epoch.0);
+        self.waited += self.epoch.1.checked_sub(waited).unwrap_or(self.epoch.1);
+    }
 }
 
 impl<'a> Training<'a> {
@@ -186,21 +201,20 @@ impl<'a> Training<'a> {
             .window(Window::Batches(args.window))
             .build()?;
         let test = images::in_order(data.test, num_workers)?;
-        let samples = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&samples);
+        let tally = Arc::new(Mutex::new(Tally::default()));
+        let noted = Arc::clone(&tally);
         let mut trainer = Trainer::new(model, Adam::new(args.learning_rate))
             .average(AVERAGE, AverageOptions::new(args.ema).warm_up(WarmUp::Count))?
             .callback(Progress::new().epochs(args.epochs))
             .on_step(move |moment| {
-                // Relaxed: a count that is read when the training is over.
-                counted.fetch_add(moment.score().map_or(0, |score| score.samples as u64), Ordering::Relaxed);
+                noted.lock().unwrap_or_else(PoisonError::into_inner).note(moment);
                 Ok(if interrupt::requested() { Flow::Pause } else { Flow::Continue })
             });
         if let Some(dir) = &args.out {
             save::directory(dir)?;
             trainer = trainer.checkpoints(CheckpointDir::new(dir), args.checkpoint_every)?;
         }
-        Ok(Self { args, loader, test, num_test_samples, trainer, samples, seconds: 0.0, waited: 0.0 })
+        Ok(Self { args, loader, test, num_test_samples, trainer, tally })
     }
 
     /// Tells what there is, and where it starts.
@@ -264,8 +278,6 @@ impl<'a> Training<'a> {
             }
             self.epoch(epoch)?;
             let line = self.line(number)?;
-            self.seconds += line.seconds;
-            self.waited += line.seconds * line.data_wait_fraction;
             self.save_history()?;
             self.show(&line, out)?;
         }
@@ -274,7 +286,7 @@ impl<'a> Training<'a> {
 
     /// Trains for an epoch and tests what came of it.
     fn epoch(&mut self, epoch: Epoch<Images>) -> Result<(), Stop> {
-        let (number, started) = (epoch.number(), Instant::now());
+        let number = epoch.number();
         let test = &self.test;
         let batches = || {
             test.epoch(0).map(|batch| {
@@ -286,7 +298,6 @@ impl<'a> Training<'a> {
         };
         match self.trainer.fit_validated([epoch], batches) {
             Ok(Ending::Paused) => {
-                self.seconds += started.elapsed().as_secs_f64();
                 let done = self.trainer.totals().samples().div_ceil(self.args.batch_size as u64);
                 Err(Stop::Interrupted(format!(
                     "in epoch {}, after {done} of its {} batches",
@@ -366,17 +377,18 @@ impl<'a> Training<'a> {
         let of_last = |name: &str| history.column(name).last().map(|(_, _, value)| value);
         // The totals are those of the last epoch, completed or not.
         let totals = self.trainer.totals();
-        let samples = self.samples.load(Ordering::Relaxed);
-        let rate = |numerator: f64| if self.seconds > 0.0 { numerator / self.seconds } else { 0.0 };
+        let Tally { samples, elapsed, waited, .. } = *self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let seconds = elapsed.as_secs_f64();
+        let rate = |numerator: f64| if seconds > 0.0 { numerator / seconds } else { 0.0 };
         let last = LastLine {
             epochs,
             samples,
-            seconds: self.seconds,
+            seconds,
             train_loss: totals.mean_loss(),
             train_accuracy: totals.accuracy(),
             test_accuracy: of_last("val_accuracy"),
             test_accuracy_ema: of_last("ema_val_accuracy"),
-            data_wait_fraction: rate(self.waited),
+            data_wait_fraction: rate(waited.as_secs_f64()),
             samples_per_second: rate(samples as f64),
             bottleneck: self.loader.report().bottleneck(),
             interrupted,
@@ -387,7 +399,6 @@ impl<'a> Training<'a> {
             out.text(format_args!("test accuracy with raw weights       {}", percent(raw, 2)))?;
             out.text(format_args!("test accuracy with averaged weights  {}", percent(averaged, 2)))?;
         }
-        let seconds = self.seconds;
         out.text(format_args!(
             "{epochs} epochs, {} samples in {seconds:.1} s of training: {} samples/s, {} of the time waiting for data",
             thousands(samples),

@@ -57,7 +57,11 @@ fn refused(error: &Error, kind: ErrorKind) {
 fn read(bytes: &[u8]) {
     let checkpoint = match Checkpoint::from_bytes(bytes) {
         Ok(checkpoint) => checkpoint,
-        Err(error) => return refused(&error, ErrorKind::Format),
+        Err(error) => {
+            // Of another version, or damaged.
+            let kind = if error.kind() == ErrorKind::State { ErrorKind::State } else { ErrorKind::Format };
+            return refused(&error, kind);
+        }
     };
     let _ = (checkpoint.weights(), checkpoint.history().to_csv(), checkpoint.history().to_json_lines());
     for name in checkpoint.average_names() {
