@@ -726,6 +726,11 @@ mod tests {
         assert_eq!(message(other.update(&model)), locked);
         assert_eq!(message(model.for_each_param_mut(|_, _| ())), locked);
         assert_eq!(message(model.apply_gradients(&mut Adam::default())), locked);
+        let (x, labels) = (inputs(1, 3, 0), [0]);
+        assert_eq!(message(model.loss_and_gradients(&x, &labels).map(drop)), locked);
+        assert_eq!(message(model.train_step(&x, &labels, &mut Adam::default()).map(drop)), locked);
+        assert_eq!(message(model.clip_gradients(crate::train::Clip::Norm(1.0)).map(drop)), locked);
+        assert!(model.evaluate(&x, &labels).is_ok());
         assert_eq!(message(Average::new(&model, 0.9).map(drop)), locked);
         assert_eq!(weights(&model), applied);
         average.restore(&mut model).unwrap();

@@ -40,16 +40,16 @@ impl Trainer {
     }
 
     /// Goes on from a checkpoint. The model, the optimiser, the schedule, the averages and the callbacks must have been
-    /// made as those that it was saved from.
-    ///
-    /// # Errors
-    ///
-    /// Of kind [`State`](ErrorKind::State) if anything differs, saying what and how, or an error if an average is applied;
-    /// nothing is changed then. The learning rate is the checkpoint's, which a callback may have set.
+    /// made as those that it was saved from. The learning rate is the checkpoint's, which a callback may have set.
     ///
     /// The next [`fit`](Self::fit) has to go on where the checkpoint was ([`Epochs::resume`](crate::Epochs::resume) with its
     /// [`state`](Checkpoint::state)), or with the epoch after one that was complete. If the checkpoint was read from the
     /// directory of [`checkpoints`](Self::checkpoints), those of later steps there are given up.
+    ///
+    /// # Errors
+    ///
+    /// Of kind [`State`](ErrorKind::State) if anything differs, saying what and how; of other kinds if an average is
+    /// applied, or an average or the optimiser is another model's. Nothing is changed then.
     pub fn resume(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         self.check(checkpoint)?;
         let meta = &checkpoint.meta;

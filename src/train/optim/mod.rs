@@ -222,4 +222,19 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Shape);
         assert_eq!((adam.steps(), large.step()), (1, 0));
     }
+
+    #[test]
+    fn what_decays_is_said() {
+        for (matrices_only, expected) in [(false, [0.95, 1.9]), (true, [0.95, 2.0])] {
+            let mut model = Model::builder(1).dense("d", 1).build().unwrap();
+            model.set_param("d/kernel", array![[1.0]].view().into_dyn()).unwrap();
+            model.set_param("d/bias", array![2.0].view().into_dyn()).unwrap();
+            // Without a gradient there is nothing but the decay: 1 - 0.1 * 0.5.
+            let mut adam = Adam::new(0.1).weight_decay(0.5).decay_matrices_only(matrices_only);
+            model.apply_gradients(&mut adam).unwrap();
+            let mut found = Vec::new();
+            model.for_each_param(|_, param| found.push(param.values()[0]));
+            assert_near(&found, &expected);
+        }
+    }
 }
