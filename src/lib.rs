@@ -43,10 +43,16 @@
 //! | `rand` | [`VisitRng`] as a generator of the rand ecosystem | rand_core |
 //! | `tracing` | spans around each stage of loading | tracing |
 //! | `train` | the trainer | crc32fast, libm, rayon, safetensors, serde, serde_json |
-//! | `npz` | weights as `.npz`, NumPy's archives | `train`, ndarray-npy, zip |
+//! | `npy` | NumPy's `.npy` and `.npz` | half, ndarray-npy, zip |
+//! | `image` | image folders and lists, decoding, resizing, transforms | bytes, csv, fast_image_resize, image, zune-jpeg |
+//! | `tar` | tar shards in the WebDataset convention | bytes, tar |
+//! | `arrow` | Arrow files of Hugging Face datasets | bytes, arrow-array, -buffer, -ipc, -schema, serde_json |
+//! | `parquet` | Parquet files | `arrow`, parquet |
+//! | `csv` | tables as CSV | csv |
+//! | `disk-cache` | decoded samples in a file that outlives the process | crc32fast |
 //! | `progress` | progress bars for the trainer | `train`, indicatif |
 //! | `fashion-mnist` | 7,000 real images inside the binary (3 MB) | `gzip` |
-//! | `cli` | the `procession` command | `progress`, `gzip`, `serde`, `fashion-mnist`, clap, ctrlc, plotters |
+//! | `cli` | the `procession` command | all sources, `progress`, `serde`, `fashion-mnist`, clap, ctrlc, plotters |
 
 mod batch;
 pub mod compose;

@@ -92,6 +92,15 @@ impl Mapped {
         Self { bytes: Bytes::InMemory(bytes.into()), path: name.into() }
     }
 
+    /// The bytes in memory of their own; no copy if they are already.
+    #[cfg(feature = "blob")]
+    pub(crate) fn into_vec(self) -> Vec<u8> {
+        match self.bytes {
+            Bytes::Mapped(bytes) => bytes.to_vec(),
+            Bytes::InMemory(bytes) => bytes.into_owned(),
+        }
+    }
+
     /// The file, or the name that was given to bytes from memory.
     pub fn path(&self) -> &Path {
         &self.path

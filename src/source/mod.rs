@@ -6,12 +6,16 @@
 //! | computed | [`from_fn`], [`try_from_fn`], [`from_fill`] |
 //! | IDX files: MNIST, Fashion-MNIST and their kin | [`Idx`], [`Mnist`] |
 
+#[cfg(feature = "blob")]
+mod blob;
 mod idx;
 mod mapped;
 mod memory;
 mod mnist;
 mod scale;
 
+#[cfg(feature = "blob")]
+pub use blob::Blob;
 pub use idx::{Idx, IdxElement, IdxFloats, IdxImages, IdxLabels, IdxOptions, IdxSamples, IdxType};
 pub use mapped::Mapped;
 pub use memory::{FromFill, FromFn, TryFromFn, from_fill, from_fn, try_from_fn};

@@ -1,6 +1,6 @@
 //! Weights as files: put in from elsewhere, and taken out.
 //!
-//! Formats: [safetensors](https://huggingface.co/docs/safetensors/index#format), and with the feature `npz` the
+//! Formats: [safetensors](https://huggingface.co/docs/safetensors/index#format), and with the feature `npy` the
 //! [archives of NumPy](https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html).
 
 use std::collections::BTreeMap;
@@ -80,7 +80,7 @@ impl Weights {
     }
 
     /// Reads a file: `.safetensors` (`f32`, `f64` or `bf16`, as `f32`), or `.npz` (`f32` or `f64`, not compressed) with
-    /// the feature `npz`. Arrays of other types are passed over: only who asks for one gets an error.
+    /// the feature `npy`. Arrays of other types are passed over: only who asks for one gets an error.
     ///
     /// # Errors
     ///
@@ -89,13 +89,13 @@ impl Weights {
         let path = path.as_ref();
         let read = || match Format::of(path)? {
             Format::Safetensors => Self::from_safetensors(&fs::read(path)?),
-            #[cfg(feature = "npz")]
+            #[cfg(feature = "npy")]
             Format::Npz => npz::read(path),
         };
         read().map_err(|error| error.with_file(path))
     }
 
-    /// Saves a file, in the place of one that is there: `.safetensors`, or `.npz` with the feature `npz`.
+    /// Saves a file, in the place of one that is there: `.safetensors`, or `.npz` with the feature `npy`.
     ///
     /// # Errors
     ///
@@ -104,7 +104,7 @@ impl Weights {
         let path = path.as_ref();
         let bytes = match Format::of(path).map_err(|error| error.with_file(path))? {
             Format::Safetensors => self.to_safetensors()?,
-            #[cfg(feature = "npz")]
+            #[cfg(feature = "npy")]
             Format::Npz => npz::bytes(self).map_err(|error| error.with_file(path))?,
         };
         replace_file(path, &bytes)
@@ -230,7 +230,7 @@ impl Model {
         })
     }
 
-    /// Saves all parameters to a file, `.safetensors` or (feature `npz`) `.npz`, in the place of one that is there.
+    /// Saves all parameters to a file, `.safetensors` or (feature `npy`) `.npz`, in the place of one that is there.
     ///
     /// # Errors
     ///
@@ -239,7 +239,7 @@ impl Model {
         self.weights(naming)?.save(path)
     }
 
-    /// Sets all parameters from a file, `.safetensors` or (feature `npz`) `.npz`.
+    /// Sets all parameters from a file, `.safetensors` or (feature `npy`) `.npz`.
     ///
     /// # Errors
     ///
@@ -269,7 +269,7 @@ impl Model {
 /// A format of files, by the ending of the name.
 enum Format {
     Safetensors,
-    #[cfg(feature = "npz")]
+    #[cfg(feature = "npy")]
     Npz,
 }
 
@@ -278,10 +278,10 @@ impl Format {
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
         match ending {
             "safetensors" => Ok(Self::Safetensors),
-            #[cfg(feature = "npz")]
+            #[cfg(feature = "npy")]
             "npz" => Ok(Self::Npz),
             _ => {
-                let known = if cfg!(feature = "npz") { ".safetensors or .npz" } else { ".safetensors" };
+                let known = if cfg!(feature = "npy") { ".safetensors or .npz" } else { ".safetensors" };
                 Err(Error::argument(format!("a file of weights that ends in {ending:?}, expected {known}")))
             }
         }
@@ -346,7 +346,7 @@ pub(super) fn array(name: &str, tensor: &TensorView<'_>) -> Result<ArrayD<f32>> 
     })
 }
 
-#[cfg(feature = "npz")]
+#[cfg(feature = "npy")]
 mod npz {
     use std::fs::File;
     use std::io::{BufReader, Cursor, Read};
@@ -413,7 +413,7 @@ mod tests {
     fn what_is_saved_is_what_is_loaded() {
         let dir = tempfile::tempdir().unwrap();
         let mut names = vec!["w.safetensors"];
-        if cfg!(feature = "npz") {
+        if cfg!(feature = "npy") {
             names.push("w.npz");
         }
         for name in names {

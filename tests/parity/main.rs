@@ -301,7 +301,7 @@ fn weights_of_others() {
     for (found, expected) in found.iter().zip(&expected) {
         assert!((found - expected).abs() < 2e-6, "{found}, expected {expected}");
     }
-    #[cfg(feature = "npz")]
+    #[cfg(feature = "npy")]
     {
         let mut other = build();
         other.load_weights(dir.join("weights.npz"), Naming::Keras).unwrap();
