@@ -61,6 +61,8 @@ mod epoch;
 mod error;
 mod failure;
 mod gate;
+#[cfg(feature = "image")]
+pub mod image;
 mod job;
 mod loader;
 #[cfg(all(test, loom))]
@@ -79,6 +81,7 @@ pub mod testing;
 mod trace;
 #[cfg(feature = "train")]
 pub mod train;
+mod transform;
 mod workers;
 
 pub use batch::Batch;
@@ -94,6 +97,7 @@ pub use rng::{Visit, VisitRng};
 pub use sampler::{BlockShuffle, ClassBalanced, InOrder, Sampler, Shuffle, Subset, Weighted, WindowShuffle};
 pub use sequence::Sequence;
 pub use source::{from_fill, from_fn, try_from_fn};
+pub use transform::Transform;
 
 /// The examples of the README, as tests.
 #[cfg(doctest)]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::batch::Spares;
-use crate::batch::assemble::{Assemble, Collated, Stacked};
+use crate::batch::assemble::{Assemble, AugmentedBatch, Collated, Stacked};
 use crate::engine::Engine;
 use crate::epoch::{Epoch, Epochs};
 use crate::error::{BoxError, Error, Result};
@@ -18,8 +18,9 @@ use crate::report::{Meters, Report};
 use crate::rng::VisitRng;
 use crate::sampler::{InOrder, Sampler, Shuffle};
 use crate::sequence::Sequence;
-use crate::stage::{Augment, Map, Root, Stage, TryMap};
+use crate::stage::{Augment, Map, Root, Stage, Transformed, TryMap};
 use crate::sync::{AtomicUsize, Ordering};
+use crate::transform::Transform;
 use crate::workers::pace::Pace;
 use crate::workers::pool::Pool;
 use crate::workers::run::Settings;
@@ -279,6 +280,15 @@ impl<P: Stage> LoaderBuilder<P, Stacked> {
         self.stage(|stage| Augment(stage, f))
     }
 
+    /// Applies a [`Transform`] to every sample, on the workers; where it knows its layout, straight into the batch. It
+    /// has a random stream as an augmentation has.
+    pub fn transform<T: Transform<P::Sample>>(
+        self,
+        transform: T,
+    ) -> LoaderBuilder<impl Stage<Sample = T::Output>, Stacked> {
+        self.stage(|stage| Transformed(stage, transform))
+    }
+
     /// Makes batches by a function of the samples instead of stacking them: for padding, ragged batches, or types of
     /// one's own. It runs on the workers. Where a rank has no part in the last batch, the samples are none.
     ///
@@ -419,6 +429,37 @@ impl<P, A> LoaderBuilder<P, A> {
 }
 
 impl<P: Stage, A: Assemble<P>> LoaderBuilder<P, A> {
+    /// Changes every batch once it is made, by a function of the batch and of a random stream of its own, on the workers:
+    /// for what mixes samples, such as mixup and cutmix.
+    ///
+    /// The stream follows from seed, epoch and the position of the batch's first row, so that it is the same for any
+    /// number of workers and after a resume. With several ranks each changes its own part of the batch. Rows that are
+    /// padding ([`Tail::Pad`]) are among those that are changed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use procession::Loader;
+    ///
+    /// // Each batch is scaled by a number of its own.
+    /// let loader = Loader::builder(vec![1.0_f32; 8])
+    ///     .batch_size(4)
+    ///     .augment_batch(|batch, rng| *batch *= 1.0 + rng.uniform_f32())
+    ///     .build()?;
+    /// let batches = loader.epoch(0).collect::<Result<Vec<_>, _>>()?;
+    /// assert_eq!(batches[0][0], batches[0][3]);
+    /// assert_ne!(batches[0][0], batches[1][0]);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn augment_batch<F>(self, f: F) -> LoaderBuilder<P, AugmentedBatch<A, F>>
+    where
+        F: Fn(&mut A::Batch, &mut VisitRng) + Send + Sync + 'static,
+    {
+        let purpose = self.stage.num_streams() + self.assemble.num_streams();
+        let assemble = AugmentedBatch::new(self.assemble, f, purpose);
+        LoaderBuilder { stage: self.stage, assemble, len: self.len, options: self.options }
+    }
+
     /// Starts the workers.
     ///
     /// # Errors

@@ -163,7 +163,7 @@ impl<P: Stage, A: Assemble<P>> Recipe<P, A> {
         let Partial { epoch, plan, indices, body, troubles, cargo, .. } = partial;
         let num_rows = plan.num_rows;
         let fail = |error| Outcome { batch: Err(error), skipped: Vec::new(), num_rows };
-        let (indices, first) = indices.into_parts();
+        let (indices, first_ledger) = indices.into_parts();
         let mut indices = indices.into_vec();
         let troubles = troubles.into_inner().unwrap_or_else(PoisonError::into_inner);
         let position = |row: usize| plan.first_position + row as u64 * plan.step;
@@ -196,8 +196,10 @@ impl<P: Stage, A: Assemble<P>> Recipe<P, A> {
         }
 
         let Body { layout, rows } = body;
-        let (columns, second) = rows.into_parts();
-        let collate = || self.assemble.finish(columns, &layout, num_rows as usize, keep.as_deref());
+        let (columns, second_ledger) = rows.into_parts();
+        // A rank that has no part in the batch has no first row, and its position stands for it all the same.
+        let first = self.visit(epoch, plan.first_position, indices.first().copied().unwrap_or(UNKNOWN));
+        let collate = || self.assemble.finish(columns, &layout, num_rows as usize, keep.as_deref(), &first);
         let collated = catch_unwind(AssertUnwindSafe(collate));
         let kept = |row: &usize| keep.as_ref().is_none_or(|keep| keep[*row]);
         let data = match collated.unwrap_or_else(|payload| Err(Error::panicked(payload))) {
@@ -226,7 +228,7 @@ impl<P: Stage, A: Assemble<P>> Recipe<P, A> {
         }
         let mut cargo = cargo.into_inner().unwrap_or_else(PoisonError::into_inner);
         (cargo.epoch, cargo.number, cargo.num_padded) = (epoch, plan.number, num_padded);
-        (cargo.data, cargo.indices, cargo.ledgers) = (Some(data), indices, [first, second]);
+        (cargo.data, cargo.indices, cargo.ledgers) = (Some(data), indices, [first_ledger, second_ledger]);
         Outcome { batch: Ok(Some(Batch::new(cargo))), skipped, num_rows }
     }
 

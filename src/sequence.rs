@@ -83,11 +83,7 @@ pub trait Sequence: Send + Sync {
         Self::Sample: Stack,
     {
         let sample = self.get(index)?;
-        let layout = sample.layout();
-        if self.layout().is_some_and(|fixed| fixed != layout) {
-            let message = format!("layout {layout:?}, expected {:?} as of every sample of the sequence", self.layout());
-            return Err(Error::new(ErrorKind::Shape, message));
-        }
+        check_layout(&sample, self.layout())?;
         sample.write(row);
         Ok(())
     }
@@ -121,6 +117,18 @@ pub trait Sequence: Send + Sync {
     fn on_epoch_start(&self, epoch: u64) -> Result<()> {
         let _ = epoch;
         Ok(())
+    }
+}
+
+/// Refuses a sample of another layout than the row that it is to be written to.
+pub(crate) fn check_layout<S: Stack>(sample: &S, fixed: Option<S::Layout>) -> Result<()> {
+    let layout = sample.layout();
+    match fixed {
+        Some(fixed) if fixed != layout => {
+            let message = format!("layout {layout:?}, expected {fixed:?} as of every sample of the sequence");
+            Err(Error::new(ErrorKind::Shape, message))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -8,6 +8,7 @@ use crate::batch::stack::{Row, Stack};
 use crate::error::{BoxError, Error, Result};
 use crate::rng::{Visit, VisitRng};
 use crate::sequence::Sequence;
+use crate::transform::Transform;
 
 /// Takes the time inside the source, when asked to.
 #[derive(Debug)]
@@ -192,6 +193,39 @@ where
     }
 }
 
+/// A stage and a transform of its samples.
+pub(crate) struct Transformed<P, T>(pub(crate) P, pub(crate) T);
+
+impl<P: Stage, T: Transform<P::Sample>> Stage for Transformed<P, T> {
+    type Sample = T::Output;
+
+    fn source(&self) -> &dyn Source {
+        self.0.source()
+    }
+    fn num_streams(&self) -> u64 {
+        self.0.num_streams() + 1
+    }
+    #[inline]
+    fn load(&self, visit: &Visit, timer: &mut Timer) -> Result<T::Output> {
+        let sample = self.0.load(visit, timer)?;
+        self.1.apply(sample, &mut visit.rng(self.0.num_streams()))
+    }
+    fn layout(&self) -> Option<<T::Output as Stack>::Layout>
+    where
+        T::Output: Stack,
+    {
+        self.1.layout()
+    }
+    #[inline]
+    fn load_into(&self, visit: &Visit, row: Row<'_, T::Output>, timer: &mut Timer) -> Result<()>
+    where
+        T::Output: Stack,
+    {
+        let sample = self.0.load(visit, timer)?;
+        self.1.apply_into(sample, &mut visit.rng(self.0.num_streams()), row)
+    }
+}
+
 macro_rules! debug_by_name {
     ($($name:ident<$($parameter:ident),+>),+) => {$(
         impl<$($parameter),+> fmt::Debug for $name<$($parameter),+> {
@@ -201,4 +235,4 @@ macro_rules! debug_by_name {
         }
     )+};
 }
-debug_by_name!(Root<S>, Map<P, F>, TryMap<P, F>, Augment<P, F>);
+debug_by_name!(Root<S>, Map<P, F>, TryMap<P, F>, Augment<P, F>, Transformed<P, T>);

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use super::rows::{Buffer, Columns, RowsMut};
 use super::stack::Stack;
 use crate::error::{Error, ErrorKind, Result};
-use crate::rng::Visit;
+use crate::rng::{Visit, VisitRng};
 use crate::stage::{Stage, Timer};
 
 /// Makes batches of a stage's samples. Not to be implemented outside this crate.
@@ -40,13 +40,19 @@ pub trait Assemble<P: Stage>: Send + Sync + 'static {
         timer: &mut Timer,
     ) -> Result<()>;
     /// Makes the batch of the rows to keep; of all if `keep` is `None`. Gives none if there is none without samples.
+    /// `first` is the visit of the batch's first row, whose streams of the purposes that no stage uses are the batch's.
     fn finish(
         &self,
         columns: Self::Columns,
         layout: &Self::Layout,
         num_rows: usize,
         keep: Option<&[bool]>,
+        first: &Visit,
     ) -> Result<Option<Self::Batch>>;
+    /// How many random streams of its own a batch has.
+    fn num_streams(&self) -> u64 {
+        0
+    }
     /// The memory that a sample takes, in bytes.
     fn size_bytes(&self, sample: &P::Sample) -> usize;
     /// The memory that a row of a layout takes, in bytes, where the layout tells.
@@ -99,6 +105,7 @@ where
         layout: &Self::Layout,
         num_rows: usize,
         keep: Option<&[bool]>,
+        _: &Visit,
     ) -> Result<Option<Self::Batch>> {
         Ok(Some(P::Sample::finish(columns, layout, num_rows, keep)))
     }
@@ -179,7 +186,14 @@ where
         chunk.row(row)[0] = Some(stage.load(visit, timer)?);
         Ok(())
     }
-    fn finish(&self, columns: Self::Columns, (): &(), num_rows: usize, keep: Option<&[bool]>) -> Result<Option<B>> {
+    fn finish(
+        &self,
+        columns: Self::Columns,
+        (): &(),
+        num_rows: usize,
+        keep: Option<&[bool]>,
+        _: &Visit,
+    ) -> Result<Option<B>> {
         let mut samples = columns.into_vec();
         samples.truncate(num_rows);
         let kept = samples.into_iter().enumerate().filter(|(row, _)| keep.is_none_or(|keep| keep[*row]));
@@ -193,5 +207,88 @@ where
     }
     fn row_bytes(&self, (): &()) -> Option<usize> {
         None
+    }
+}
+
+/// Changes a batch once it is made.
+pub struct AugmentedBatch<A, F> {
+    inner: A,
+    augment: F,
+    // The stage has its streams below this one.
+    purpose: u64,
+}
+
+impl<A, F> AugmentedBatch<A, F> {
+    pub(crate) fn new(inner: A, augment: F, purpose: u64) -> Self {
+        Self { inner, augment, purpose }
+    }
+}
+
+impl<A: Debug, F> Debug for AugmentedBatch<A, F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("AugmentedBatch").field(&self.inner).finish()
+    }
+}
+
+impl<P, A, F> Assemble<P> for AugmentedBatch<A, F>
+where
+    P: Stage,
+    A: Assemble<P>,
+    F: Fn(&mut A::Batch, &mut VisitRng) + Send + Sync + 'static,
+{
+    type Layout = A::Layout;
+    type Columns = A::Columns;
+    type Batch = A::Batch;
+    const REUSES_BATCHES: bool = A::REUSES_BATCHES;
+
+    fn fixed_layout(&self, stage: &P) -> Option<Self::Layout> {
+        self.inner.fixed_layout(stage)
+    }
+    fn layout(&self, sample: &P::Sample) -> Self::Layout {
+        self.inner.layout(sample)
+    }
+    fn empty_layout(&self) -> Self::Layout {
+        self.inner.empty_layout()
+    }
+    fn columns(&self, layout: &Self::Layout, num_rows: usize, spare: Option<Self::Batch>) -> Result<Self::Columns> {
+        self.inner.columns(layout, num_rows, spare)
+    }
+    #[inline]
+    fn write(&self, chunk: &mut <Self::Columns as Columns>::Chunk<'_>, row: usize, sample: P::Sample) {
+        self.inner.write(chunk, row, sample);
+    }
+    #[inline]
+    fn load_into(
+        &self,
+        stage: &P,
+        visit: &Visit,
+        chunk: &mut <Self::Columns as Columns>::Chunk<'_>,
+        row: usize,
+        timer: &mut Timer,
+    ) -> Result<()> {
+        self.inner.load_into(stage, visit, chunk, row, timer)
+    }
+    fn finish(
+        &self,
+        columns: Self::Columns,
+        layout: &Self::Layout,
+        num_rows: usize,
+        keep: Option<&[bool]>,
+        first: &Visit,
+    ) -> Result<Option<Self::Batch>> {
+        let mut batch = self.inner.finish(columns, layout, num_rows, keep, first)?;
+        if let Some(batch) = &mut batch {
+            (self.augment)(batch, &mut first.rng(self.purpose));
+        }
+        Ok(batch)
+    }
+    fn num_streams(&self) -> u64 {
+        self.inner.num_streams() + 1
+    }
+    fn size_bytes(&self, sample: &P::Sample) -> usize {
+        self.inner.size_bytes(sample)
+    }
+    fn row_bytes(&self, layout: &Self::Layout) -> Option<usize> {
+        self.inner.row_bytes(layout)
     }
 }

@@ -4,10 +4,16 @@
 //! |---|---|
 //! | in memory | `Vec<T>`, ndarray's `Array1` to `Array6` |
 //! | computed | [`from_fn`], [`try_from_fn`], [`from_fill`] |
+//! | image files in folders by class, or in a list | `ImageFolder`, `ImageList` (feature `image`) |
+//! | files of any kind | `Files` (feature `blob`) |
 //! | IDX files: MNIST, Fashion-MNIST and their kin | [`Idx`], [`Mnist`] |
 
 #[cfg(feature = "blob")]
 mod blob;
+#[cfg(feature = "blob")]
+mod files;
+#[cfg(feature = "image")]
+mod folder;
 mod idx;
 mod mapped;
 mod memory;
@@ -16,6 +22,10 @@ mod scale;
 
 #[cfg(feature = "blob")]
 pub use blob::Blob;
+#[cfg(feature = "blob")]
+pub use files::{Files, PassedOver, PassedOverReason};
+#[cfg(feature = "image")]
+pub use folder::{ImageFolder, ImageFolderOptions, ImageList};
 pub use idx::{Idx, IdxElement, IdxFloats, IdxImages, IdxLabels, IdxOptions, IdxSamples, IdxType};
 pub use mapped::Mapped;
 pub use memory::{FromFill, FromFn, TryFromFn, from_fill, from_fn, try_from_fn};
@@ -26,7 +36,7 @@ use ndarray::{Array, Dimension, RemoveAxis};
 use crate::batch::stack::{Element, Row, Stack};
 
 // A method with the bound `Array<T, D>: Stack` cannot see what the layout and the row of an array are: the bound hides
-// the implementation. These two functions have no such bound.
+// the implementation. These functions have no such bound.
 
 /// A shape as the layout of arrays.
 pub(crate) fn array_layout<T: Element, D>(shape: D) -> <Array<T, D> as Stack>::Layout
@@ -44,5 +54,17 @@ where
     D: Dimension + Send + Sync + 'static,
     D::Larger: RemoveAxis + Send + 'static,
 {
+    row
+}
+
+/// The layout of a pair.
+#[cfg(feature = "image")]
+pub(crate) fn pair_layout<A: Stack, B: Stack>(a: A::Layout, b: B::Layout) -> <(A, B) as Stack>::Layout {
+    (a, b)
+}
+
+/// The row of a pair as its members' rows.
+#[cfg(feature = "image")]
+pub(crate) fn pair_row<'a, A: Stack, B: Stack>(row: Row<'a, (A, B)>) -> (Row<'a, A>, Row<'a, B>) {
     row
 }
