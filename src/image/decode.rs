@@ -270,6 +270,9 @@ impl DecodeOptions {
             return Ok(luma(&colour));
         }
         let pixels = decoder.decode().map_err(|cause| damaged(ImageFormat::Jpeg, format!("{cause:?}")))?;
+        if !self.lenient && !ends(bytes) {
+            return Err(damaged(ImageFormat::Jpeg, "cut off: no end marker after the image's data"));
+        }
         let image = Image::new(height, width, self.channels(), pixels)?;
         Ok(turn(image, self.orientation_of_exif(decoder.exif())))
     }
@@ -338,6 +341,24 @@ fn turn(image: Image, orientation: Orientation) -> Image {
         Orientation::Rotate90FlipH => image.transpose(),
         Orientation::Rotate270FlipH => image.transpose().flip_horizontal().flip_vertical(),
     }
+}
+
+/// Whether there is an end marker after the first scan has begun. The decoder does not notice when the last line of blocks
+/// is cut off. The data of a scan never contain the marker; what stands before it may, in a thumbnail.
+fn ends(jpeg: &[u8]) -> bool {
+    let mut at = 2;
+    while let Some(&[0xff, marker, high, low]) = jpeg.get(at..at + 4) {
+        // Fill bytes may stand before a marker.
+        if marker == 0xff {
+            at += 1;
+            continue;
+        }
+        at += 2 + usize::from(u16::from_be_bytes([high, low]));
+        if marker == 0xda {
+            break;
+        }
+    }
+    jpeg.get(at..).is_some_and(|data| data.windows(2).rev().any(|marker| marker == [0xff, 0xd9]))
 }
 
 /// Width and height.

@@ -193,6 +193,10 @@ impl Turn {
 
     /// The extents that all of an image has once turned. What is within 1/10,000 of a whole pixel counts as that.
     fn bounds(&self, height: usize, width: usize) -> (usize, usize) {
+        // Quarters move pixels to pixels, also where their middle lies between two.
+        if self.sin.abs() == 1.0 {
+            return (width, height);
+        }
         let (h, w) = (height as f64, width as f64);
         let cut = |value: f64| (value * 1e4).trunc() * 1e-4;
         let extent = |span: f64, old: f64| {

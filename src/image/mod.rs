@@ -35,6 +35,8 @@ mod geometry;
 mod mix;
 mod pixels;
 mod resize;
+#[cfg(test)]
+mod tests;
 mod transform;
 
 use ndarray::Array3;

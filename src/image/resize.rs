@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use fast_image_resize::images::{Image as Target, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::{FilterType, IntoImageView, PixelType, ResizeAlg, ResizeOptions, Resizer};
 
 use super::Image;
 use crate::error::{Error, ErrorKind, Result};
@@ -12,7 +12,8 @@ use crate::error::{Error, ErrorKind, Result};
 pub(super) const MAX_EXTENT: usize = 1 << 16;
 
 /// How pixels are weighted when an image is resized. All but `Nearest` widen when an image becomes smaller
-/// (antialiasing). The weights are Pillow's; results differ from Pillow's by at most 1 of 255.
+/// (antialiasing). The weights are Pillow's. Nearest is equal to Pillow's, bilinear and bicubic within 1 of 255; of the others
+/// single bytes differ by more, with `Box` whole lines where the edge of a new pixel falls on the middle of an old one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Filter {
@@ -98,30 +99,54 @@ impl Image {
     }
 
     /// Writes a part of this image in another size to as many bytes as that has.
-    pub(super) fn resize_into(
+    fn resize_into(&self, area: Area, height: usize, width: usize, filter: Filter, out: &mut [u8]) -> Result<()> {
+        if matches!(filter, Filter::Nearest | Filter::Bilinear) {
+            let pixel = if self.channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
+            let (rows, columns) = (self.height as u32, self.width as u32);
+            let from = ImageRef::new(columns, rows, &self.pixels, pixel).map_err(failed)?;
+            let mut to = Target::from_slice_u8(width as u32, height as u32, out, pixel).map_err(failed)?;
+            return convolve(&from, area, &mut to, filter);
+        }
+        // The resizer takes the columns first, Pillow the rows, and both round to bytes in between. With weights below 0
+        // that can make a difference of more than 1, and so can the short weights that the resizer has for bytes: each
+        // direction by itself then, and with the weights that it has for 16 bits.
+        let across = Area { top: 0.0, height: self.height as f64, ..area };
+        let mut narrow = Self::filled(self.height, width, self.channels, 0);
+        self.convolve_finely(across, (&mut narrow.pixels, self.height, width), filter)?;
+        let down = Area { left: 0.0, width: width as f64, ..area };
+        narrow.convolve_finely(down, (out, height, width), filter)
+    }
+
+    fn convolve_finely(
         &self,
         area: Area,
-        height: usize,
-        width: usize,
+        (out, height, width): (&mut [u8], usize, usize),
         filter: Filter,
-        out: &mut [u8],
     ) -> Result<()> {
-        let failed = |cause: String| Error::new(ErrorKind::Shape, "an image cannot be resized").with_cause(cause);
-        let pixel = if self.channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
-        let source = ImageRef::new(self.width as u32, self.height as u32, &self.pixels, pixel)
-            .map_err(|cause| failed(cause.to_string()))?;
-        let mut target = Target::from_slice_u8(width as u32, height as u32, out, pixel)
-            .map_err(|cause| failed(cause.to_string()))?;
-        let options = ResizeOptions::new().resize_alg(filter.algorithm()).use_alpha(false).crop(
-            area.left,
-            area.top,
-            area.width,
-            area.height,
-        );
-        RESIZER
-            .with_borrow_mut(|resizer| resizer.resize(&source, &mut target, &options))
-            .map_err(|cause| failed(cause.to_string()))
+        let pixel = if self.channels == 1 { PixelType::U16 } else { PixelType::U16x3 };
+        let mut wide = Target::new(self.width as u32, self.height as u32, pixel);
+        // Both bytes alike: 255 is 65,535.
+        for (wide, &byte) in wide.buffer_mut().as_chunks_mut::<2>().0.iter_mut().zip(&self.pixels) {
+            *wide = [byte; 2];
+        }
+        let mut wide_out = Target::new(width as u32, height as u32, pixel);
+        convolve(&wide, area, &mut wide_out, filter)?;
+        for (byte, wide) in out.iter_mut().zip(wide_out.buffer().as_chunks().0) {
+            *byte = ((u32::from(u16::from_ne_bytes(*wide)) + 128) / 257) as u8;
+        }
+        Ok(())
     }
+}
+
+/// Resizes a part of an image to another one of the same type of pixels.
+fn convolve(from: &impl IntoImageView, area: Area, to: &mut Target<'_>, filter: Filter) -> Result<()> {
+    let Area { top, left, height, width } = area;
+    let options = ResizeOptions::new().resize_alg(filter.algorithm()).use_alpha(false).crop(left, top, width, height);
+    RESIZER.with_borrow_mut(|resizer| resizer.resize(from, to, &options)).map_err(failed)
+}
+
+fn failed(cause: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Shape, "an image cannot be resized").with_cause(cause.to_string())
 }
 
 pub(super) fn check_extents(height: usize, width: usize) -> Result<()> {

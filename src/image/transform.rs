@@ -405,7 +405,7 @@ impl RandomResizedCrop {
         self
     }
 
-    fn draw(&self, height: usize, width: usize, rng: &mut VisitRng) -> Area {
+    pub(super) fn draw(&self, height: usize, width: usize, rng: &mut VisitRng) -> Area {
         for _ in 0..10 {
             let (h, w) = draw_box(height, width, self.scale, |rng| draw_log(self.ratio, rng), rng);
             // The ratio here is of width to height, so that the two change places.
@@ -420,7 +420,7 @@ impl RandomResizedCrop {
     }
 
     /// The largest part in the middle whose ratio is in the range.
-    fn middle(&self, height: usize, width: usize) -> Area {
+    pub(super) fn middle(&self, height: usize, width: usize) -> Area {
         let ratio = width as f64 / height as f64;
         let round = |value: f64, most: usize| (value.round_ties_even() as usize).clamp(1, most);
         let (h, w) = if ratio < self.ratio[0] {
