@@ -60,6 +60,8 @@ mod engine;
 mod epoch;
 mod error;
 mod failure;
+#[cfg(any(feature = "tar", feature = "train"))]
+mod file;
 mod gate;
 #[cfg(feature = "image")]
 pub mod image;

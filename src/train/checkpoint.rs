@@ -16,9 +16,9 @@ use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 
 use super::average::Counts;
-use super::file::{UNFINISHED, replace_file, sync_directory_of};
 use super::history::History;
 use super::weights::{Weights, array, open, safetensors_bytes};
+use crate::file::{UNFINISHED, replace_file, sync_directory_of};
 use crate::{Error, ErrorKind, Result, State};
 
 /// Eight digits that stand for the checksum while it is computed.

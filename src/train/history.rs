@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::file::replace_file;
+use crate::file::replace_file;
 use crate::{Error, Result};
 
 /// A table of named values, a row for each time that something was noted, to be saved as CSV or as JSON Lines.

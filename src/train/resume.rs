@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use super::average::Average;
 use super::callback::{Callback, CallbackState};
 use super::checkpoint::{AverageMeta, CallbackMeta, Checkpoint, Meta, view};
-use super::file::replace_file;
 use super::optim::OptimizerState;
 use super::trainer::Trainer;
+use crate::file::replace_file;
 use crate::{Error, ErrorKind, Result, State};
 
 /// Where a training goes on.

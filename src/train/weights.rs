@@ -10,8 +10,8 @@ use std::path::Path;
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
 use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorView};
 
-use super::file::replace_file;
 use super::model::Model;
+use crate::file::replace_file;
 use crate::{Error, ErrorKind, Result};
 
 /// Arrays by name, as a file of weights holds them.
