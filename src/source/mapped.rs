@@ -101,6 +101,21 @@ impl Mapped {
         }
     }
 
+    /// Calls `f` with the bytes, of which it reads little pieces far from each other. The system then loads those alone;
+    /// otherwise it loads megabytes around each, and so the whole file.
+    #[cfg(feature = "tar")]
+    pub(crate) fn read_here_and_there<T>(&self, f: impl FnOnce(&[u8]) -> T) -> T {
+        // It is advice: where it is not taken, all is slower and nothing else.
+        #[cfg(unix)]
+        if let Bytes::Mapped(bytes) = &self.bytes {
+            let _ = bytes.advise(memmap2::Advice::Random);
+            let result = f(bytes);
+            let _ = bytes.advise(memmap2::Advice::Normal);
+            return result;
+        }
+        f(self)
+    }
+
     /// The file, or the name that was given to bytes from memory.
     pub fn path(&self) -> &Path {
         &self.path

@@ -7,6 +7,7 @@
 //! | image files in folders by class, or in a list | `ImageFolder`, `ImageList` (feature `image`) |
 //! | files of any kind | `Files` (feature `blob`) |
 //! | IDX files: MNIST, Fashion-MNIST and their kin | [`Idx`], [`Mnist`] |
+#![cfg_attr(feature = "tar", doc = "| tar shards in the convention of WebDataset | [`TarShards`], [`TarIndex`] |")]
 
 #[cfg(feature = "blob")]
 mod blob;
@@ -19,6 +20,8 @@ mod mapped;
 mod memory;
 mod mnist;
 mod scale;
+#[cfg(feature = "tar")]
+mod tar;
 
 #[cfg(feature = "blob")]
 pub use blob::Blob;
@@ -30,6 +33,11 @@ pub use idx::{Idx, IdxElement, IdxFloats, IdxImages, IdxLabels, IdxOptions, IdxS
 pub use mapped::Mapped;
 pub use memory::{FromFill, FromFn, TryFromFn, from_fill, from_fn, try_from_fn};
 pub use mnist::{Mnist, MnistPart};
+#[cfg(feature = "tar")]
+pub use tar::{
+    ShardWriter, ShardWriterOptions, TarEntry, TarField, TarImagesAndLabels, TarIndex, TarMemberKind, TarOptions,
+    TarPassedOver, TarSample, TarShards, TarWriter, WrittenShard,
+};
 
 use ndarray::{Array, Dimension, RemoveAxis};
 
