@@ -9,3 +9,5 @@ mod report;
 mod resume;
 mod scenario;
 mod support;
+#[cfg(feature = "tar")]
+mod tar;
