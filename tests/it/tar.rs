@@ -1,7 +1,7 @@
 //! Tar archives as real programs write them: `tests/formats/make_tars.py` made them and says what Python finds in them.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use procession::source::{TarIndex, TarShards, TarWriter};
 use procession::{Error, ErrorKind, Sequence};
@@ -73,8 +73,8 @@ fn blobs_are_the_files(shards: &TarShards, expected: &Value) {
     }
 }
 
-fn refused(error: &Error, message: &str, path: &PathBuf) {
-    assert_eq!((error.kind(), error.file()), (ErrorKind::Format, Some(path.as_path())));
+fn refused(error: &Error, message: &str, path: &Path) {
+    assert_eq!((error.kind(), error.file()), (ErrorKind::Format, Some(path)));
     assert!(error.message().contains(message), "{error}, expected {message}");
 }
 

@@ -6,6 +6,10 @@ mod checkpoint;
 mod idx;
 mod permutation;
 mod state;
+#[cfg(feature = "tar")]
+mod tar;
+#[cfg(feature = "tar")]
+mod tar_index;
 
 use std::fs;
 use std::path::Path;
@@ -63,4 +67,16 @@ fn checkpoints() {
 #[test]
 fn states() {
     replay("state", state::check);
+}
+
+#[cfg(feature = "tar")]
+#[test]
+fn tar_archives() {
+    replay("tar", tar::check);
+}
+
+#[cfg(feature = "tar")]
+#[test]
+fn tar_indices() {
+    replay("tar_index", tar_index::check);
 }
