@@ -15,9 +15,10 @@ pub struct TarPassedOver {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TarMemberKind {
+    // The numbers are those of kept indices.
     /// A directory.
     Directory = 0,
-    /// Another name of a file.
+    /// Another name of a file, as GNU tar writes it for a file that it has written under one name already.
     HardLink = 1,
     /// A symbolic link.
     SymbolicLink = 2,

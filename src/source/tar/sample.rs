@@ -111,7 +111,7 @@ impl TarSample {
     ///
     /// # Errors
     ///
-    /// Of kind [`Sample`](ErrorKind::Sample) if there is none, with the sample's key and the fields that it has.
+    /// Of kind [`Format`](ErrorKind::Format) if there is none, with the sample's key and the fields that it has.
     pub fn field(&self, extension: &str) -> Result<Blob> {
         self.find(&[extension]).map(|field| self.blob(field))
     }
@@ -129,7 +129,7 @@ impl TarSample {
     ///
     /// # Errors
     ///
-    /// As [`field`](Self::field), and of kind [`Format`](ErrorKind::Format) with the file if the field is another text.
+    /// As [`field`](Self::field), and with the file if the field is another text.
     pub fn label(&self) -> Result<u32> {
         let field = self.find(&["cls"])?;
         let text = self.bytes(field).trim_ascii();
@@ -143,8 +143,7 @@ impl TarSample {
     ///
     /// # Errors
     ///
-    /// As [`field`](Self::field), and of kind [`Format`](ErrorKind::Format) with the file and the place if the field is
-    /// not UTF-8.
+    /// As [`field`](Self::field), and with the file and the place if the field is not UTF-8.
     pub fn text(&self, extension: &str) -> Result<&str> {
         let field = self.find(&[extension])?;
         std::str::from_utf8(self.bytes(field)).map_err(|cause| {
@@ -170,7 +169,7 @@ impl TarSample {
             let other = listed(other.fields().take(10).map(|field| field.extension()).collect());
             message += &format!("; {other} with the same key is elsewhere in the archive, expected beside it");
         }
-        Error::new(ErrorKind::Sample, message).with_file(self.shard.file_of(self.entry()))
+        Error::new(ErrorKind::Format, message).with_file(self.shard.file_of(self.entry()))
     }
 
     fn bytes(&self, field: TarField<'_>) -> &[u8] {
@@ -221,13 +220,13 @@ mod tests {
         for (error, kind, expected) in [
             (
                 sample_error(a.label()),
-                ErrorKind::Sample,
+                ErrorKind::Format,
                 "sample `a` has no field `cls`, only `jpg`; `cls` with the same key is elsewhere in the archive, expected beside \
                  it (file the.tar/a.jpg)",
             ),
             (
                 sample_error(b.field_of(&["gif", "bmp"])),
-                ErrorKind::Sample,
+                ErrorKind::Format,
                 "sample `b` has no field `gif`, `bmp`, only `jpg`, `cls`, `txt` (file the.tar/b.jpg)",
             ),
             (
@@ -243,7 +242,7 @@ mod tests {
             (sample_error(b.text("txt")), ErrorKind::Format, "byte 2 is not UTF-8, expected text (file the.tar/b.txt)"),
             (
                 sample_error(shards.images_and_labels().get(3)),
-                ErrorKind::Sample,
+                ErrorKind::Format,
                 "sample `a` has no field `jpg`, `jpeg`, `png`, `webp`, `gif`, `bmp`, `tif`, `tiff`, `ppm`, only `cls`; `jpg` with \
                  the same key is elsewhere in the archive, expected beside it (file the.tar/a.cls)",
             ),

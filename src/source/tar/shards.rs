@@ -64,8 +64,7 @@ impl TarOptions {
         for path in paths {
             archives.extend(paths::archives(path.as_ref())?);
         }
-        let shards = in_parallel(archives.len(), |shard| self.open_one(&archives[shard]));
-        Ok(TarShards::new(shards.into_iter().collect::<Result<_>>()?))
+        Ok(TarShards::new(in_parallel(archives.len(), |shard| self.open_one(&archives[shard]))?))
     }
 
     /// Takes the bytes of a shard, as [`TarShards::from_bytes`] does.
@@ -117,14 +116,24 @@ fn shard(bytes: Mapped, index: TarIndex) -> Shard {
 }
 
 /// Calls `f` with each number below `count`, on as many threads as there are processors: where the disk or the network
-/// is slow, most of the time is spent waiting for it.
-fn in_parallel<T: Send>(count: usize, f: impl Fn(usize) -> T + Sync) -> Vec<T> {
+/// is slow, most of the time is spent waiting for it. Of several errors it returns the one of the lowest number.
+fn in_parallel<T: Send>(count: usize, f: impl Fn(usize) -> Result<T> + Sync) -> Result<Vec<T>> {
     let next = AtomicUsize::new(0);
     let work = || {
-        // Relaxed: only that each number is taken once matters, and what is made comes back by the join.
-        let numbers =
-            std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed)).take_while(|&number| number < count);
-        numbers.map(|number| (number, f(number))).collect::<Vec<_>>()
+        let mut made = Vec::new();
+        loop {
+            // Relaxed: only that each number is taken once matters, and what is made comes back by the join.
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= count {
+                return made;
+            }
+            let result = f(number);
+            if result.is_err() {
+                // Nothing more is begun. Whatever could come before this error has been taken already.
+                next.fetch_max(count, Ordering::Relaxed);
+            }
+            made.push((number, result));
+        }
     };
     let num_threads = num_cpus::get().min(count).saturating_sub(1);
     let mut made = thread::scope(|scope| {
@@ -136,7 +145,7 @@ fn in_parallel<T: Send>(count: usize, f: impl Fn(usize) -> T + Sync) -> Vec<T> {
         made
     });
     made.sort_unstable_by_key(|(number, _)| *number);
-    made.into_iter().map(|(_, made)| made).collect()
+    made.into_iter().map(|(_, result)| result).collect()
 }
 
 /// Tar archives in the convention of [WebDataset](https://github.com/webdataset/webdataset), as one sequence: the samples
