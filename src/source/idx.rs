@@ -11,8 +11,9 @@ use std::sync::Arc;
 
 use ndarray::{Array, Dimension, Ix1, Ix2, RemoveAxis};
 
+use super::extents::{difference, dimension, expect_rank, size_bytes};
 use super::mapped::Mapped;
-use super::scale::Scale;
+use super::scale::{ByteSamples, Floats};
 use super::{array_layout, array_row};
 use crate::batch::stack::{Element, Row, Stack};
 use crate::error::{Error, ErrorKind, Result};
@@ -293,21 +294,8 @@ impl Idx {
             let message = format!("elements of type {}, expected {element}", self.element);
             return Err(Error::new(ErrorKind::Format, message).with_file(self.path()));
         }
-        match rank {
-            Some(rank) if rank != self.shape.len() => {
-                let message = format!("shape {:?} of {} dimensions, expected {rank}", self.shape, self.shape.len());
-                Err(Error::new(ErrorKind::Shape, message).with_file(self.path()))
-            }
-            _ => Ok(()),
-        }
+        expect_rank(&self.shape, rank).map_err(|error| error.with_file(self.path()))
     }
-}
-
-/// The dimension with these extents.
-fn dimension<D: Dimension>(extents: &[usize]) -> D {
-    let mut dimension = D::zeros(extents.len());
-    dimension.slice_mut().copy_from_slice(extents);
-    dimension
 }
 
 /// What stands before the elements.
@@ -345,24 +333,15 @@ impl Header {
         };
         let shape: Option<Vec<usize>> = extents.chunks_exact(4).map(extent).collect();
         let shape = shape.unwrap_or_default();
-        // As ndarray does it: extents of zero do not save others from being too large together.
-        let full_len = shape.iter().filter(|&&extent| extent > 0).try_fold(element.size_bytes(), |len, &extent| {
-            len.checked_mul(extent).filter(|&len| isize::try_from(len).is_ok())
-        });
-        let Some(full_len) = full_len.filter(|_| !shape.is_empty()) else {
+        let Some(data_len) = size_bytes(&shape, element.size_bytes()).filter(|_| !shape.is_empty()) else {
             return format(format!("IDX shape {shape:?} of {element}, larger than the address space"));
         };
-        let data_len = if shape.contains(&0) { 0 } else { full_len };
         Ok(Self { len, element, shape, data_len })
     }
 
     fn check_data(&self, present: usize) -> Result<()> {
         let (shape, element, expected) = (&self.shape, self.element, self.data_len);
-        let difference = match present.cmp(&expected) {
-            std::cmp::Ordering::Equal => return Ok(()),
-            std::cmp::Ordering::Less => format!("{} missing", expected - present),
-            std::cmp::Ordering::Greater => format!("{} too many", present - expected),
-        };
+        let Some(difference) = difference(present, expected) else { return Ok(()) };
         let message =
             format!("{present} bytes of IDX data, expected {expected} for {shape:?} of {element}: {difference}");
         Err(Error::new(ErrorKind::Format, message))
@@ -382,23 +361,24 @@ fn decompress(_compressed: &[u8], _limit_bytes: u64) -> Result<Vec<u8>> {
 /// Decompresses as many bytes as the header promises, if that is within the limit, and checks that they are all.
 #[cfg(feature = "gzip")]
 fn decompress(compressed: &[u8], limit_bytes: u64) -> Result<Vec<u8>> {
-    use std::io::Read;
+    /// What errors call the stream.
+    const GZIP: &str = "gzip stream";
 
-    /// No deflate stream expands to more than this many times its length.
-    const MAX_RATIO: usize = 1032;
+    use super::inflate::{damaged, max_inflated, read_up_to};
+    use std::io::Read;
 
     let mut stream = flate2::read::MultiGzDecoder::new(compressed);
     let mut plain = Vec::new();
-    read_up_to(&mut stream, &mut plain, Header::len(&[]))?;
+    read_up_to(&mut stream, &mut plain, Header::len(&[]), GZIP)?;
     let header_len = Header::len(&plain);
-    read_up_to(&mut stream, &mut plain, header_len)?;
+    read_up_to(&mut stream, &mut plain, header_len, GZIP)?;
     let header = Header::parse(&plain)?;
     let plain_len = header.len.saturating_add(header.data_len);
     if plain_len as u64 > limit_bytes {
         let message = format!("{plain_len} bytes decompressed, the limit is {limit_bytes}");
         return Err(Error::new(ErrorKind::Limit, message));
     }
-    if plain_len > compressed.len().saturating_mul(MAX_RATIO) {
+    if plain_len > max_inflated(compressed.len()) {
         let message = format!(
             "IDX data of {} bytes for {:?} of {}, more than {} bytes of gzip can hold",
             header.data_len,
@@ -408,7 +388,7 @@ fn decompress(compressed: &[u8], limit_bytes: u64) -> Result<Vec<u8>> {
         );
         return Err(Error::new(ErrorKind::Format, message));
     }
-    read_up_to(&mut stream, &mut plain, plain_len)?;
+    read_up_to(&mut stream, &mut plain, plain_len, GZIP)?;
     header.check_data(plain.len() - header.len)?;
     // Only at the end of the stream its checksum is compared.
     match stream.read(&mut [0]) {
@@ -420,44 +400,8 @@ fn decompress(compressed: &[u8], limit_bytes: u64) -> Result<Vec<u8>> {
             );
             Err(Error::new(ErrorKind::Format, message))
         }
-        Err(cause) => Err(damaged(cause, plain_len, plain_len)),
+        Err(cause) => Err(damaged(cause, plain_len, plain_len, GZIP)),
     }
-}
-
-/// Reads on until there are `len` bytes or no more. Memory grows with what was read, not with what was promised.
-#[cfg(feature = "gzip")]
-fn read_up_to(stream: &mut impl std::io::Read, plain: &mut Vec<u8>, len: usize) -> Result<()> {
-    const FIRST_BYTES: usize = 1 << 16;
-
-    while plain.len() < len {
-        let start = plain.len();
-        let end = len.min(start.saturating_mul(2).max(FIRST_BYTES));
-        plain.try_reserve_exact(end - start).map_err(|cause| damaged(cause.into(), start, len))?;
-        plain.resize(end, 0);
-        let mut filled = start;
-        while filled < end {
-            match stream.read(&mut plain[filled..end]) {
-                Ok(0) => {
-                    plain.truncate(filled);
-                    return Ok(());
-                }
-                Ok(read) => filled += read,
-                Err(cause) if cause.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(cause) => return Err(damaged(cause, filled, len)),
-            }
-        }
-    }
-    Ok(())
-}
-
-#[cfg(feature = "gzip")]
-fn damaged(cause: std::io::Error, read: usize, len: usize) -> Error {
-    let (kind, what) = match cause.kind() {
-        std::io::ErrorKind::UnexpectedEof => (ErrorKind::Format, "gzip stream is cut off"),
-        std::io::ErrorKind::OutOfMemory => (ErrorKind::Limit, "not enough memory for the gzip stream"),
-        _ => (ErrorKind::Format, "gzip stream is damaged"),
-    };
-    Error::new(kind, format!("{what}: {read} bytes decompressed, expected {len} and a checksum")).with_cause(cause)
 }
 
 /// The images of an IDX file: `u8`, `(height, width)` each.
@@ -482,7 +426,7 @@ impl<D: Dimension> IdxSamples<D> {
 
     /// The samples as `f32` in `[0, 1]`: each byte divided by 255.
     pub fn unit(self) -> IdxFloats<D> {
-        IdxFloats { samples: self, scale: Scale::new(0.0, 255.0) }
+        Floats::unit(self)
     }
 
     /// The samples as `f32`: `(byte - mean) / std`.
@@ -495,11 +439,7 @@ impl<D: Dimension> IdxSamples<D> {
     /// If `std` is not more than zero, or one of the two is not finite: an error of kind
     /// [`Argument`](ErrorKind::Argument).
     pub fn standardize(self, mean: f32, std: f32) -> Result<IdxFloats<D>> {
-        if !(mean.is_finite() && std.is_finite() && std > 0.0) {
-            let message = format!("mean {mean} and standard deviation {std}, expected numbers, and std above 0");
-            return Err(Error::argument(message));
-        }
-        Ok(IdxFloats { samples: self, scale: Scale::new(mean, std) })
+        Floats::standardize(self, mean, std)
     }
 
     /// The shape of a sample.
@@ -562,68 +502,27 @@ where
     }
 }
 
-/// The `u8` samples of an IDX file as `f32`; made by [`IdxSamples::unit`] and [`IdxSamples::standardize`].
-///
-/// A sample is converted from the file straight to its row of the batch.
-#[derive(Debug, Clone)]
-pub struct IdxFloats<D> {
-    samples: IdxSamples<D>,
-    scale: Scale,
-}
-
-impl<D: Dimension> IdxFloats<D> {
-    /// The samples as they are in the file.
-    pub fn into_samples(self) -> IdxSamples<D> {
-        self.samples
-    }
-
-    /// The shape of a sample.
-    pub fn shape(&self) -> &[usize] {
-        self.samples.shape()
-    }
-
-    /// The file, or the name that was given to bytes from memory.
-    pub fn path(&self) -> &Path {
-        self.samples.path()
-    }
-}
-
-impl<D> Sequence for IdxFloats<D>
+impl<D> ByteSamples for IdxSamples<D>
 where
     D: Dimension + Send + Sync + 'static,
     D::Larger: RemoveAxis + Send + 'static,
 {
-    type Sample = Array<f32, D>;
+    type Dim = D;
 
-    fn len(&self) -> usize {
-        self.samples.len()
-    }
-    fn get(&self, index: usize) -> Result<Array<f32, D>> {
-        let mut floats = vec![0.0; self.samples.sample_len];
-        self.scale.write(self.samples.bytes(index), &mut floats);
-        Ok(Array::from_shape_vec(self.samples.shape.clone(), floats).expect("as many floats as the shape says"))
-    }
-    fn layout(&self) -> Option<<Self::Sample as Stack>::Layout>
-    where
-        Self::Sample: Stack,
-    {
-        Some(array_layout::<f32, D>(self.samples.shape.clone()))
-    }
     #[inline]
-    fn get_into(&self, index: usize, row: Row<'_, Self::Sample>) -> Result<()>
-    where
-        Self::Sample: Stack,
-    {
-        self.scale.write(self.samples.bytes(index), array_row::<f32, D>(row));
-        Ok(())
+    fn bytes(&self, index: usize) -> &[u8] {
+        self.bytes(index)
     }
-    fn size_bytes(&self, _index: usize) -> Option<usize> {
-        Some(self.samples.sample_len * size_of::<f32>())
+    fn dim(&self) -> &D {
+        &self.shape
     }
-    fn file(&self, index: usize) -> Option<PathBuf> {
-        self.samples.file(index)
+    fn path(&self) -> &Path {
+        self.path()
     }
 }
+
+/// The `u8` samples of an IDX file as `f32`; made by [`IdxSamples::unit`] and [`IdxSamples::standardize`].
+pub type IdxFloats<D> = Floats<IdxSamples<D>>;
 
 /// The labels of an IDX file, below a number of classes; made by [`Idx::labels`].
 #[derive(Debug, Clone)]
@@ -903,12 +802,6 @@ mod tests {
         fn a_header_that_lies_buys_no_memory() {
             let lie = compress(&idx_bytes(&[1 << 30], &[0; 100]));
             assert!(message(open(lie.clone())).contains("more than "));
-            // Also where the compressed bytes would be enough for it.
-            let mut plain = Vec::new();
-            let mut stream = std::io::repeat(0).take(100);
-            read_up_to(&mut stream, &mut plain, 1 << 40).unwrap();
-            assert!(plain.len() == 100 && plain.capacity() <= 1 << 16, "{} bytes reserved", plain.capacity());
         }
-        use std::io::Read;
     }
 }

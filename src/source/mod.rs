@@ -15,7 +15,10 @@ mod blob;
 mod files;
 #[cfg(feature = "image")]
 mod folder;
+mod extents;
 mod idx;
+#[cfg(any(feature = "gzip", feature = "npy"))]
+mod inflate;
 mod mapped;
 mod memory;
 mod mnist;
@@ -38,6 +41,7 @@ pub use tar::{
     ShardWriter, ShardWriterOptions, TarEntry, TarField, TarImagesAndLabels, TarIndex, TarMemberKind, TarOptions,
     TarPassedOver, TarSample, TarShards, TarWriter, WrittenShard,
 };
+pub use scale::Floats;
 
 use ndarray::{Array, Dimension, RemoveAxis};
 

@@ -1,6 +1,109 @@
 //! Bytes to floats.
 
+use std::path::{Path, PathBuf};
+
 use fearless_simd::{Level, Simd, dispatch};
+use ndarray::{Array, Dimension, RemoveAxis};
+
+use super::{array_layout, array_row};
+use crate::batch::stack::{Row, Stack};
+use crate::error::{Error, Result};
+use crate::sequence::Sequence;
+
+/// Samples of bytes, each in one piece, of which [`Floats`] are made.
+#[doc(hidden)]
+pub trait ByteSamples: Sequence<Sample = Array<u8, Self::Dim>> {
+    type Dim: Dimension + Send + Sync + 'static;
+
+    fn bytes(&self, index: usize) -> &[u8];
+    fn dim(&self) -> &Self::Dim;
+    fn path(&self) -> &Path;
+}
+
+/// The `u8` samples of a file as `f32`; made by `unit` and `standardize` of the samples.
+///
+/// A sample is converted from the file straight to its row of the batch.
+#[derive(Debug, Clone)]
+pub struct Floats<S> {
+    samples: S,
+    scale: Scale,
+}
+
+impl<S> Floats<S> {
+    /// Each byte divided by 255.
+    pub(super) fn unit(samples: S) -> Self {
+        Self { samples, scale: Scale::new(0.0, 255.0) }
+    }
+
+    /// `(byte - mean) / std`.
+    pub(super) fn standardize(samples: S, mean: f32, std: f32) -> Result<Self> {
+        check_moments(mean, std)?;
+        Ok(Self { samples, scale: Scale::new(mean, std) })
+    }
+
+    /// The samples as they are in the file.
+    pub fn into_samples(self) -> S {
+        self.samples
+    }
+}
+
+impl<S: ByteSamples> Floats<S> {
+    /// The shape of a sample.
+    pub fn shape(&self) -> &[usize] {
+        self.samples.dim().slice()
+    }
+
+    /// The file, or the name that was given to bytes from memory.
+    pub fn path(&self) -> &Path {
+        self.samples.path()
+    }
+}
+
+impl<S: ByteSamples> Sequence for Floats<S>
+where
+    <S::Dim as Dimension>::Larger: RemoveAxis + Send + 'static,
+{
+    type Sample = Array<f32, S::Dim>;
+
+    fn len(&self) -> usize {
+        self.samples.len()
+    }
+    fn get(&self, index: usize) -> Result<Self::Sample> {
+        let bytes = self.samples.bytes(index);
+        let mut floats = vec![0.0; bytes.len()];
+        self.scale.write(bytes, &mut floats);
+        Ok(Array::from_shape_vec(self.samples.dim().clone(), floats).expect("as many floats as the shape says"))
+    }
+    fn layout(&self) -> Option<<Self::Sample as Stack>::Layout>
+    where
+        Self::Sample: Stack,
+    {
+        Some(array_layout::<f32, S::Dim>(self.samples.dim().clone()))
+    }
+    #[inline]
+    fn get_into(&self, index: usize, row: Row<'_, Self::Sample>) -> Result<()>
+    where
+        Self::Sample: Stack,
+    {
+        self.scale.write(self.samples.bytes(index), array_row::<f32, S::Dim>(row));
+        Ok(())
+    }
+    fn size_bytes(&self, _index: usize) -> Option<usize> {
+        Some(self.samples.dim().size() * size_of::<f32>())
+    }
+    fn file(&self, index: usize) -> Option<PathBuf> {
+        self.samples.file(index)
+    }
+}
+
+/// Checks what is to be subtracted and what is to be divided by.
+pub(super) fn check_moments(mean: f32, std: f32) -> Result<()> {
+    if mean.is_finite() && std.is_finite() && std > 0.0 {
+        return Ok(());
+    }
+    let message = format!("mean {mean} and standard deviation {std}, expected numbers, and std above 0");
+    Err(Error::argument(message))
+}
 
 /// The function `(byte - offset) / divisor`, in the widest vectors that this machine has.
 #[derive(Debug, Clone, Copy)]
