@@ -30,6 +30,7 @@ pub(crate) const UNFINISHED: &str = ".tmp";
 /// # }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[cfg_attr(not(any(feature = "tar", feature = "train")), allow(dead_code, reason = "others write piece by piece"))]
 #[cfg_attr(not(feature = "train"), expect(unreachable_pub, reason = "it is the trainer that exports it"))]
 pub fn replace_file(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
     let path = path.as_ref();
@@ -78,6 +79,13 @@ impl Write for NewFile {
     }
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
+    }
+}
+
+#[cfg(feature = "npy")]
+impl io::Seek for NewFile {
+    fn seek(&mut self, to: io::SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
     }
 }
 

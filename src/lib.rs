@@ -60,7 +60,7 @@ mod engine;
 mod epoch;
 mod error;
 mod failure;
-#[cfg(any(feature = "tar", feature = "train"))]
+#[cfg(any(feature = "npy", feature = "tar", feature = "train"))]
 mod file;
 mod gate;
 #[cfg(feature = "image")]

@@ -8,6 +8,7 @@
 //! | files of any kind | `Files` (feature `blob`) |
 //! | IDX files: MNIST, Fashion-MNIST and their kin | [`Idx`], [`Mnist`] |
 #![cfg_attr(feature = "tar", doc = "| tar shards in the convention of WebDataset | [`TarShards`], [`TarIndex`] |")]
+#![cfg_attr(feature = "npy", doc = "| NumPy's `.npy` and `.npz` | [`Npy`], [`Npz`] |")]
 
 #[cfg(feature = "blob")]
 mod blob;
@@ -22,6 +23,10 @@ mod inflate;
 mod mapped;
 mod memory;
 mod mnist;
+#[cfg(feature = "npy")]
+mod npy;
+#[cfg(feature = "npy")]
+mod npz;
 mod scale;
 #[cfg(feature = "tar")]
 mod tar;
@@ -41,6 +46,10 @@ pub use tar::{
     ShardWriter, ShardWriterOptions, TarEntry, TarField, TarImagesAndLabels, TarIndex, TarMemberKind, TarOptions,
     TarPassedOver, TarSample, TarShards, TarWriter, WrittenShard,
 };
+#[cfg(feature = "npy")]
+pub use npy::{Npy, NpyElement, NpyFloats, NpyLabels, NpyOptions, NpySamples, NpyScalars, NpyType};
+#[cfg(feature = "npy")]
+pub use npz::{Npz, NpzOptions, NpzWriter};
 pub use scale::Floats;
 
 use ndarray::{Array, Dimension, RemoveAxis};

@@ -4,6 +4,8 @@
 mod delivery;
 mod failure;
 mod fuzzed;
+#[cfg(feature = "npy")]
+mod numpy;
 mod properties;
 mod report;
 mod resume;
