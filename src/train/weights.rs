@@ -79,8 +79,8 @@ impl Weights {
         Self::default()
     }
 
-    /// Reads a file: `.safetensors` (`f32`, `f64` or `bf16`, as `f32`), or `.npz` (`f32` or `f64`, not compressed) with
-    /// the feature `npy`. Arrays of other types are passed over: only who asks for one gets an error.
+    /// Reads a file: `.safetensors` (`f32`, `f64` or `bf16`, as `f32`), or `.npz` (`f32`, `f64` or `f16`) with the feature
+    /// `npy`. Arrays of other types are passed over: only who asks for one gets an error.
     ///
     /// # Errors
     ///
@@ -102,12 +102,11 @@ impl Weights {
     /// If it cannot be written, or its name has no such ending; the error names the file.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let bytes = match Format::of(path).map_err(|error| error.with_file(path))? {
-            Format::Safetensors => self.to_safetensors()?,
+        match Format::of(path).map_err(|error| error.with_file(path))? {
+            Format::Safetensors => replace_file(path, &self.to_safetensors()?),
             #[cfg(feature = "npy")]
-            Format::Npz => npz::bytes(self).map_err(|error| error.with_file(path))?,
-        };
-        replace_file(path, &bytes)
+            Format::Npz => npz::save(self, path),
+        }
     }
 
     /// Reads the bytes of a safetensors file.
@@ -348,47 +347,40 @@ pub(super) fn array(name: &str, tensor: &TensorView<'_>) -> Result<ArrayD<f32>> 
 
 #[cfg(feature = "npy")]
 mod npz {
-    use std::fs::File;
-    use std::io::{BufReader, Cursor, Read};
     use std::path::Path;
 
-    use ndarray::ArrayViewD;
-    use ndarray_npy::{NpzWriter, ViewNpyExt};
-    use zip::ZipArchive;
+    use ndarray::{ArrayD, IxDyn};
 
     use super::Weights;
+    use crate::source::{Npy, NpyType, Npz, NpzWriter};
     use crate::{Error, ErrorKind, Result};
 
     pub(super) fn read(path: &Path) -> Result<Weights> {
-        let broken = |cause| Error::new(ErrorKind::Format, "not a sound .npz file").with_cause(cause);
-        let mut archive = ZipArchive::new(BufReader::new(File::open(path)?)).map_err(broken)?;
+        let file = Npz::open(path)?;
         let mut weights = Weights::new();
-        for at in 0..archive.len() {
-            let mut entry = archive.by_index(at).map_err(broken)?;
-            let name = entry.name().to_owned();
-            // What is there is read, and only then is the header believed: it may claim any length.
-            let mut bytes = Vec::new();
-            entry.read_to_end(&mut bytes)?;
-            // The entry is a file, `name.npy`.
-            let name = name.strip_suffix(".npy").unwrap_or(&name);
-            let array = match ArrayViewD::<f64>::view_npy(&bytes) {
-                Ok(doubles) => Ok(doubles.mapv(|value| value as f32)),
-                Err(_) => ArrayViewD::<f32>::view_npy(&bytes).map(|array| array.to_owned()).map_err(|cause| {
-                    Error::new(ErrorKind::Format, format!("array {name} cannot be read as f32: {cause}"))
-                }),
-            };
-            weights.note(name, array);
+        for name in file.names() {
+            weights.note(name, file.array(name).and_then(|npy| array(name, &npy)));
         }
         Ok(weights)
     }
 
-    pub(super) fn bytes(weights: &Weights) -> Result<Vec<u8>> {
-        let failed = |cause| Error::new(ErrorKind::Format, "weights that cannot be an .npz file").with_cause(cause);
-        let mut writer = NpzWriter::new(Cursor::new(Vec::new()));
-        for (name, array) in &weights.arrays {
-            writer.add_array(name.as_str(), array).map_err(failed)?;
+    /// The numbers of an array as `f32`.
+    fn array(name: &str, npy: &Npy) -> Result<ArrayD<f32>> {
+        match npy.element() {
+            NpyType::F32 => npy.to_array::<f32, IxDyn>(),
+            NpyType::F64 => Ok(npy.to_array::<f64, IxDyn>()?.mapv(|value| value as f32)),
+            NpyType::F16 => Ok(npy.to_array::<half::f16, IxDyn>()?.mapv(f32::from)),
+            other => {
+                let message = format!("array {name} is of type {other}, expected f32, f64 or f16");
+                Err(Error::new(ErrorKind::Format, message))
+            }
         }
-        Ok(writer.finish().map_err(failed)?.into_inner())
+    }
+
+    pub(super) fn save(weights: &Weights, path: &Path) -> Result<()> {
+        let mut writer = NpzWriter::create(path)?;
+        weights.arrays.iter().try_for_each(|(name, array)| writer.add(name, array))?;
+        writer.finish()
     }
 }
 
@@ -487,6 +479,41 @@ mod tests {
         assert_eq!(counts.names().count(), 0);
         let error = counts.get("x").unwrap_err();
         assert_eq!(error.to_string(), "array x is of type I16, expected F32, F64 or BF16");
+    }
+
+    #[cfg(feature = "npy")]
+    #[test]
+    fn archives_of_numpy_hold_any_floats_in_any_order() {
+        use crate::source::NpzWriter;
+
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("w.npz");
+        let mut writer = NpzWriter::create(&path).unwrap();
+        writer.add("doubles", &array![1.5_f64, -2.0]).unwrap();
+        writer.add("halves", &array![half::f16::from_f32(1.5), half::f16::from_f32(-2.0)]).unwrap();
+        writer.add("step", &ndarray::arr0(7_i64)).unwrap();
+        writer.finish().unwrap();
+        let weights = Weights::read(&path).unwrap();
+        for name in ["doubles", "halves"] {
+            assert_eq!(weights.get(name).unwrap(), array![1.5_f32, -2.0].into_dyn());
+        }
+        let error = weights.get("step").unwrap_err();
+        assert_eq!(error.to_string(), "array step is of type i64, expected f32, f64 or f16");
+        // Kernels that others keep the other way round are saved in Fortran order.
+        let text = "{'descr': '<f4', 'fortran_order': True, 'shape': (2, 2), }";
+        let values: Vec<u8> = [1.0_f32, 3.0, 2.0, 4.0].iter().flat_map(|x| x.to_le_bytes()).collect();
+        let content = [b"\x93NUMPY\x01\x00", &[text.len() as u8, 0][..], text.as_bytes(), &values].concat();
+        let deflated = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated);
+        let mut archive = zip::ZipWriter::new(fs::File::create(&path).unwrap());
+        archive.start_file("kernel.npy", deflated).unwrap();
+        std::io::Write::write_all(&mut archive, &content).unwrap();
+        archive.finish().unwrap();
+        let weights = Weights::read(&path).unwrap();
+        assert_eq!(weights.get("kernel").unwrap(), array![[1.0, 2.0], [3.0, 4.0]].into_dyn());
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+        let error = Weights::read(&path).unwrap_err();
+        assert_eq!((error.kind(), error.file()), (ErrorKind::Format, Some(path.as_path())));
     }
 
     #[test]
