@@ -4,6 +4,10 @@
 #[cfg(feature = "train")]
 mod checkpoint;
 mod idx;
+#[cfg(feature = "npy")]
+mod npy;
+#[cfg(feature = "npy")]
+mod npz;
 mod permutation;
 mod state;
 #[cfg(feature = "tar")]
@@ -79,4 +83,14 @@ fn tar_archives() {
 #[test]
 fn tar_indices() {
     replay("tar_index", tar_index::check);
+#[cfg(feature = "npy")]
+#[test]
+fn npy_files() {
+    replay("npy", npy::check);
+}
+
+#[cfg(feature = "npy")]
+#[test]
+fn npz_archives() {
+    replay("npz", npz::check);
 }
