@@ -8,6 +8,7 @@
 //! | files of any kind | `Files` (feature `blob`) |
 //! | IDX files: MNIST, Fashion-MNIST and their kin | [`Idx`], [`Mnist`] |
 #![cfg_attr(feature = "tar", doc = "| tar shards in the convention of WebDataset | [`TarShards`], [`TarIndex`] |")]
+//! | CIFAR-10 and CIFAR-100 | [`Cifar`] |
 #![cfg_attr(feature = "npy", doc = "| NumPy's `.npy` and `.npz` | [`Npy`], [`Npz`] |")]
 
 #[cfg(feature = "blob")]
@@ -16,6 +17,7 @@ mod blob;
 mod files;
 #[cfg(feature = "image")]
 mod folder;
+mod cifar;
 mod extents;
 mod idx;
 #[cfg(any(feature = "gzip", feature = "npy"))]
@@ -37,6 +39,7 @@ pub use blob::Blob;
 pub use files::{Files, PassedOver, PassedOverReason};
 #[cfg(feature = "image")]
 pub use folder::{ImageFolder, ImageFolderOptions, ImageList};
+pub use cifar::{Cifar, CifarFloats, CifarImages, CifarLabels, CifarOptions, CifarPart};
 pub use idx::{Idx, IdxElement, IdxFloats, IdxImages, IdxLabels, IdxOptions, IdxSamples, IdxType};
 pub use mapped::Mapped;
 pub use memory::{FromFill, FromFn, TryFromFn, from_fill, from_fn, try_from_fn};

@@ -119,6 +119,12 @@ impl Scale {
         Self { offset, divisor, level: Level::new() }
     }
 
+    /// The float of one byte.
+    #[inline]
+    pub(crate) fn apply(self, byte: u8) -> f32 {
+        (f32::from(byte) - self.offset) / self.divisor
+    }
+
     /// Writes one float for each byte. All machines and vector widths give the same floats: a subtraction and a
     /// division are rounded the same everywhere.
     ///
