@@ -9,6 +9,7 @@
 //! | IDX files: MNIST, Fashion-MNIST and their kin | [`Idx`], [`Mnist`] |
 #![cfg_attr(feature = "tar", doc = "| tar shards in the convention of WebDataset | [`TarShards`], [`TarIndex`] |")]
 //! | CIFAR-10 and CIFAR-100 | [`Cifar`] |
+//! | flat files of tokens | [`Tokens`] |
 #![cfg_attr(feature = "npy", doc = "| NumPy's `.npy` and `.npz` | [`Npy`], [`Npz`] |")]
 
 #[cfg(feature = "blob")]
@@ -32,6 +33,7 @@ mod npz;
 mod scale;
 #[cfg(feature = "tar")]
 mod tar;
+mod tokens;
 
 #[cfg(feature = "blob")]
 pub use blob::Blob;
@@ -54,6 +56,7 @@ pub use npy::{Npy, NpyElement, NpyFloats, NpyLabels, NpyOptions, NpySamples, Npy
 #[cfg(feature = "npy")]
 pub use npz::{Npz, NpzOptions, NpzWriter};
 pub use scale::Floats;
+pub use tokens::{Token, TokenType, TokenWindows, Tokens, TokensOptions};
 
 use ndarray::{Array, Dimension, RemoveAxis};
 

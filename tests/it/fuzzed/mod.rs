@@ -14,6 +14,7 @@ mod state;
 mod tar;
 #[cfg(feature = "tar")]
 mod tar_index;
+mod tokens;
 
 use std::fs;
 use std::path::Path;
@@ -93,4 +94,9 @@ fn npy_files() {
 #[test]
 fn npz_archives() {
     replay("npz", npz::check);
+}
+
+#[test]
+fn token_files() {
+    replay("tokens", tokens::check);
 }
