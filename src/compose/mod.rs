@@ -21,6 +21,7 @@ pub use mix::{Mix, mix};
 pub use subset::{Slice, Split, Subset};
 pub use window::Windows;
 
+use crate::batch::stack::Stack;
 use crate::error::{BoxError, Result};
 use crate::sequence::Sequence;
 
@@ -149,11 +150,58 @@ pub trait SequenceExt: Sequence + Sized {
     /// Each sample is loaded once; only if two threads ask for the same sample for the first time at the same moment,
     /// both load it and one of the two equal results is kept. Errors are not kept. The samples of a sequence with a
     /// [`barrier`](Sequence::barrier) change from epoch to epoch: they pass through and are not kept.
+    ///
+    /// All samples together must fit into memory; [`cached_within`](Self::cached_within) keeps as many as a budget allows.
     fn cached(self) -> Cached<Self>
     where
         Self::Sample: Clone + Sync,
     {
         Cached::new(self)
+    }
+
+    /// Keeps samples in memory once they have been loaded, as long as they take no more than `budget_bytes` together;
+    /// the others are loaded each time.
+    ///
+    /// A sample counts with what the sequence says of it ([`size_bytes`](Sequence::size_bytes)) or what it takes in a
+    /// batch, whichever is more. The budget is a hard bound on what is kept, also while many workers load at once; beside
+    /// it each sample has a place of the size of its type, whether it is kept or not. A sample that does not fit does
+    /// not keep a smaller one that comes later from being kept. As in [`cached`](Self::cached), errors and the samples of
+    /// a sequence with a [`barrier`](Sequence::barrier) are not kept.
+    ///
+    /// Nothing is ever thrown out to make room. An epoch visits each sample once, in a new order, so the sample that was
+    /// used longest ago is one that this epoch has not come to yet: throwing out the least recently used sample throws
+    /// out what is needed next, and keeps what is not needed before the next epoch. Where each sample is needed once an
+    /// epoch, any choice that fits saves as much as any other, and keeping the first ones costs nothing.
+    ///
+    /// # Determinism
+    ///
+    /// Which samples are kept depends on timing. What `get` returns does not.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use procession::{Sequence, SequenceExt, from_fn};
+    ///
+    /// let rows = from_fn(100, |index| vec![index as f32; 25]).cached_within(1_000);
+    /// for index in 0..100 {
+    ///     assert_eq!(rows.get(index)?[0], index as f32);
+    /// }
+    /// assert_eq!((rows.num_cached(), rows.used_bytes()), (10, 1_000));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    fn cached_within(self, budget_bytes: u64) -> Cached<Self>
+    where
+        Self::Sample: Clone + Sync + Stack,
+    {
+        Cached::within(self, budget_bytes, <Self::Sample as Stack>::size_bytes)
+    }
+
+    /// As [`cached_within`](Self::cached_within), for samples of any type: `size_bytes` tells what a sample takes.
+    fn cached_within_by(self, budget_bytes: u64, size_bytes: fn(&Self::Sample) -> usize) -> Cached<Self>
+    where
+        Self::Sample: Clone + Sync,
+    {
+        Cached::within(self, budget_bytes, size_bytes)
     }
 
     /// Groups `size` consecutive samples, a new group starting every `stride` samples: sample `i` is the `Vec` of the
