@@ -26,6 +26,7 @@
 //! | [`Sampler`], [`Shuffle`], [`Plan`], [`State`] | what stands where: pure functions of seed, epoch and position |
 //! | [`Visit`], [`VisitRng`] | one sample's turn, and the random numbers that belong to it |
 //! | [`Loader`], [`Epoch`], [`Batch`], [`Stack`] | what the training loop receives |
+//! | [`collate`] | batches of samples that do not stack: padded, ragged, packed |
 //! | [`OnFailure`], [`Retry`], [`Receipt`], [`Error`] | what happens to samples that cannot be loaded |
 //! | [`Report`] | where the time goes |
 //! | [`testing`] | a contract suite for sequences of one's own, and sequences that misbehave |
@@ -55,6 +56,7 @@
 //! | `cli` | the `procession` command | all sources, `progress`, `serde`, `fashion-mnist`, clap, ctrlc, plotters |
 
 mod batch;
+pub mod collate;
 pub mod compose;
 mod engine;
 mod epoch;
@@ -88,6 +90,7 @@ mod workers;
 
 pub use batch::Batch;
 pub use batch::stack::{Element, Row, Stack};
+pub use collate::Collate;
 pub use compose::{SequenceExt, concat_all, mix};
 pub use epoch::{Epoch, Epochs};
 pub use error::{BoxError, Error, ErrorKind, Result};

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::batch::Spares;
 use crate::batch::assemble::{Assemble, AugmentedBatch, Collated, Stacked};
+use crate::collate::Collate;
 use crate::engine::Engine;
 use crate::epoch::{Epoch, Epochs};
 use crate::error::{BoxError, Error, Result};
@@ -289,8 +290,9 @@ impl<P: Stage> LoaderBuilder<P, Stacked> {
         self.stage(|stage| Transformed(stage, transform))
     }
 
-    /// Makes batches by a function of the samples instead of stacking them: for padding, ragged batches, or types of
-    /// one's own. It runs on the workers. Where a rank has no part in the last batch, the samples are none.
+    /// Makes batches by a function of the samples instead of stacking them: for types of one's own, or shapes that no
+    /// [`Collate`] makes ([`collate_with`](Self::collate_with)). It runs on the workers. Where a rank has no part in the
+    /// last batch, the samples are none.
     ///
     /// # Examples
     ///
@@ -308,6 +310,32 @@ impl<P: Stage> LoaderBuilder<P, Stacked> {
         B: Send + 'static,
     {
         LoaderBuilder { stage: self.stage, assemble: Collated::new(f), len: self.len, options: self.options }
+    }
+
+    /// Makes batches by a [`Collate`] instead of stacking the samples: padded, ragged or packed ones, see
+    /// [`collate`](mod@crate::collate). It runs on the workers. It also tells the memory that a sample takes, for a window in
+    /// bytes ([`Window::Bytes`]), unless [`measure`](Self::measure) does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use procession::{Loader, collate};
+    ///
+    /// let sentences: Vec<Vec<u32>> = vec![vec![5, 6, 7], vec![8]];
+    /// let loader = Loader::builder(sentences).collate_with(collate::pad(0)).batch_size(2).build()?;
+    /// assert_eq!(loader.epoch(0).next().unwrap()?.values, ndarray::array![[5, 6, 7], [8, 0, 0]]);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    #[allow(clippy::type_complexity, reason = "the type is what it says")]
+    pub fn collate_with<C: Collate<P::Sample>>(
+        self,
+        collate: C,
+    ) -> LoaderBuilder<
+        P,
+        Collated<impl Fn(Vec<P::Sample>) -> Result<C::Batch> + Send + Sync + 'static, P::Sample, C::Batch>,
+    > {
+        let assemble = Collated::new(move |samples| collate.collate(samples)).measured(C::size_bytes);
+        LoaderBuilder { stage: self.stage, assemble, len: self.len, options: self.options }
     }
 
     /// Takes the sequence's samples for ready batches, as Keras's `Sequence` yields them: an index is a batch, and
