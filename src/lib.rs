@@ -99,7 +99,9 @@ pub use loader::{Loader, LoaderBuilder, Window};
 pub use plan::{BatchPlan, Plan, State, Tail, World};
 pub use report::{Bottleneck, Report};
 pub use rng::{Visit, VisitRng};
-pub use sampler::{BlockShuffle, ClassBalanced, InOrder, Sampler, Shuffle, Subset, Weighted, WindowShuffle};
+pub use sampler::{
+    BlockShuffle, ClassBalanced, InOrder, LengthBuckets, Sampler, Shuffle, Subset, Weighted, WindowShuffle,
+};
 pub use sequence::Sequence;
 pub use source::{from_fill, from_fn, try_from_fn};
 pub use transform::Transform;

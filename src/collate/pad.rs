@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// Fills every sample up to the length of the longest one of its batch, with `value` at the end.
 ///
 /// The samples are `Vec<T>`, or `Array<T, D>` that may differ in the first axis alone; see [`Padded`] for what they
-/// become.
+/// become. [`LengthBuckets`](crate::LengthBuckets) lets samples of similar lengths meet, which leaves little padding.
 ///
 /// # Errors
 ///

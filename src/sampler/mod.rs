@@ -1,11 +1,12 @@
 //! What stands where: (epoch, position) -> index, as a pure function.
 //!
 //! The seed is part of the sampler. No sampler keeps a list of the epoch's indices; those that are made from a table
-//! (weights, labels, indices, lengths of blocks) keep that table.
+//! (weights, labels, indices, lengths of blocks or of samples) keep that table.
 
 mod balanced;
 mod block;
 mod in_order;
+mod length_buckets;
 mod permutation;
 mod shuffle;
 mod subset;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 pub use balanced::ClassBalanced;
 pub use block::BlockShuffle;
 pub use in_order::InOrder;
+pub use length_buckets::LengthBuckets;
 pub use shuffle::Shuffle;
 pub use subset::Subset;
 pub use weighted::Weighted;
@@ -242,6 +244,9 @@ mod tests {
             Box::new(Weighted::new(&weights, 300, 1).unwrap()),
             Box::new(Subset::new(vec![5, 5, 9])),
             Box::new(Subset::shuffled((0..100).collect(), 1)),
+            Box::new(LengthBuckets::new(0..0, 4, 3, 1).unwrap()),
+            Box::new(LengthBuckets::new((0..257).map(|n: usize| n.isqrt()), 10, 7, 1).unwrap()),
+            Box::new(LengthBuckets::new(0..60, 10, 7, 1).unwrap()),
             Box::new(ClassBalanced::new(&labels, 1).unwrap()),
             Box::new(Arc::new(ClassBalanced::new(&labels, 1).unwrap().smallest())),
         ];
@@ -270,11 +275,13 @@ mod tests {
             (part, span) in (1_u64..400, 1_u64..5),
             (first, step) in (0_u64..3000, 1_u64..100),
         ) {
-            let samplers: [Box<dyn Sampler>; 4] = [
+            let lengths = (0..len as usize).map(|n| n * part as usize % 101);
+            let samplers: [Box<dyn Sampler>; 5] = [
                 Box::new(Shuffle::new(len, seed)),
                 Box::new(WindowShuffle::new(len, part, seed)),
                 Box::new(BlockShuffle::new(len, part, span, seed)),
                 Box::new(BlockShuffle::from_lengths([part, len, 0, span], span, seed).unwrap()),
+                Box::new(LengthBuckets::new(lengths, part, span, seed).unwrap()),
             ];
             for sampler in samplers {
                 let len = sampler.len();
