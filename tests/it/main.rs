@@ -1,6 +1,7 @@
 //! One binary with a module per theme.
 #![allow(clippy::unwrap_used, reason = "a test that unwraps what is not there fails, as it should")]
 
+mod collation;
 mod delivery;
 mod failure;
 mod fuzzed;
