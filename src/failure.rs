@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, SharedError};
 
 /// What happens to an epoch in which a sample cannot be loaded.
 ///
@@ -227,22 +227,6 @@ impl fmt::Display for Receipt {
             self.padded,
             self.skipped.len()
         )
-    }
-}
-
-/// An error that a receipt lists and that is also the cause of another.
-#[derive(Debug)]
-struct SharedError(Arc<Error>);
-
-impl fmt::Display for SharedError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::error::Error for SharedError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source()
     }
 }
 

@@ -30,8 +30,7 @@ pub(crate) const UNFINISHED: &str = ".tmp";
 /// # }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[cfg_attr(not(any(feature = "tar", feature = "train")), allow(dead_code, reason = "others write piece by piece"))]
-#[cfg_attr(not(feature = "train"), expect(unreachable_pub, reason = "it is the trainer that exports it"))]
+#[cfg_attr(not(feature = "train"), allow(unreachable_pub, reason = "it is the trainer that exports it"))]
 pub fn replace_file(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
     let path = path.as_ref();
     let mut file = NewFile::create(path)?;

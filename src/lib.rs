@@ -62,7 +62,8 @@ mod engine;
 mod epoch;
 mod error;
 mod failure;
-#[cfg(any(feature = "npy", feature = "tar", feature = "train"))]
+#[cfg(any(feature = "disk-cache", feature = "npy", feature = "tar", feature = "train"))]
+#[cfg_attr(not(feature = "train"), allow(dead_code, reason = "not every feature uses all of it"))]
 mod file;
 mod gate;
 #[cfg(feature = "image")]

@@ -6,6 +6,8 @@
 
 mod cached;
 mod concat;
+#[cfg(feature = "disk-cache")]
+mod disk;
 mod map;
 mod mix;
 mod subset;
@@ -16,6 +18,8 @@ use std::ops::RangeBounds;
 
 pub use cached::Cached;
 pub use concat::{Concat, ConcatAll, concat_all};
+#[cfg(feature = "disk-cache")]
+pub use disk::{DiskCacheOptions, DiskCacheState, DiskCacheStatus, DiskCached, Record};
 pub use map::{Map, TryMap};
 pub use mix::{Mix, mix};
 pub use subset::{Slice, Split, Subset};
@@ -202,6 +206,74 @@ pub trait SequenceExt: Sequence + Sized {
         Self::Sample: Clone + Sync,
     {
         Cached::within(self, budget_bytes, size_bytes)
+    }
+
+    /// Keeps every sample in the file `path` once it has been loaded; from the second epoch on, and in every later process,
+    /// samples come from there. [`DiskCacheOptions`] has more options.
+    ///
+    /// The samples are numbers, arrays, vectors and strings, or tuples of them ([`Record`]); put transforms that are costly
+    /// and the same in every epoch before the cache (`map`), and those that draw random numbers behind it (`augment`).
+    ///
+    /// **Filling.** As long as samples are missing, the file is `path` with `.partial` at its end. A sample is loaded from
+    /// this sequence when it is first asked for, and written; any number of threads do so at once. A process that is
+    /// killed at any instant leaves a file that the next one goes on with. When the last sample is there, the file is
+    /// synced and renamed to `path`, in the call that brought the last one, which may take as long as the disk needs.
+    /// [`prepare`](DiskCached::prepare) fills the file at once.
+    ///
+    /// **Complete.** The file is mapped ([`Mapped`](crate::source::Mapped) tells what that asks of whoever could change it),
+    /// and samples are copied from it straight to their rows. If they have one layout, the cache tells it from then on, as
+    /// sources of arrays do: prepare a file first, and build the loader then.
+    ///
+    /// **Trust.** The file is used only if its key, length and type of samples are those expected; the key stands for
+    /// everything that the samples depend on. Each record has a checksum, which is compared when this process reads the
+    /// record for the first time; afterwards that costs nothing. A damaged record is loaded afresh and counted
+    /// ([`status`](DiskCached::status)), never handed out. A CRC-32 finds errors of disks and crashes, not forgeries.
+    ///
+    /// **Two processes.** One of them fills the file; what the other asks for comes from this sequence, and it looks again at
+    /// the start of each epoch. Neither waits.
+    ///
+    /// **Trouble.** If the disk is full or cannot be written, caching stops, which the status tells, and samples come from
+    /// this sequence. The samples of a sequence with a [`barrier`](Sequence::barrier) change from epoch to epoch: they pass
+    /// through, and no file is made.
+    ///
+    /// # Cost
+    ///
+    /// In the file 32 bytes a sample beside its elements; in memory one byte a sample. Opening reads the index. While the
+    /// file is being filled a sample is encoded once and read back by system calls; from the complete one it is copied at the
+    /// speed of memory if the system has it in its cache.
+    ///
+    /// # Errors
+    ///
+    /// With the file: of kind [`State`](crate::ErrorKind::State) if it was made with another key, length, type or layout of
+    /// samples, or by another version of the format, and says what differs; [`Format`](crate::ErrorKind::Format) if it is no
+    /// cache file, or is cut off or damaged in its header; [`Io`](crate::ErrorKind::Io) if it cannot be opened or locked;
+    /// [`Argument`](crate::ErrorKind::Argument) if the key is longer than 64 KiB; [`Limit`](crate::ErrorKind::Limit) if there
+    /// is no memory to keep track of the samples.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use procession::{Sequence, SequenceExt, from_fn};
+    ///
+    /// let dir = tempfile::tempdir()?;
+    /// let costly = || from_fn(10, |index| vec![index as f32; 100]);
+    /// let cached = costly().cached_on_disk(dir.path().join("cache"), "costly, version 1")?;
+    /// cached.prepare(2, |_| {})?;
+    ///
+    /// // In another process:
+    /// let cached = costly().cached_on_disk(dir.path().join("cache"), "costly, version 1")?;
+    /// assert_eq!(cached.get(7)?, [7.0; 100]);
+    /// assert_eq!(cached.layout(), Some(100));
+    /// let error = costly().cached_on_disk(dir.path().join("cache"), "costly, version 2").unwrap_err();
+    /// assert_eq!(error.kind(), procession::ErrorKind::State);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "disk-cache")]
+    fn cached_on_disk(self, path: impl Into<std::path::PathBuf>, key: impl Into<String>) -> Result<DiskCached<Self>>
+    where
+        Self::Sample: Record,
+    {
+        DiskCacheOptions::new(path, key).open(self)
     }
 
     /// Groups `size` consecutive samples, a new group starting every `stride` samples: sample `i` is the `Vec` of the
