@@ -11,7 +11,10 @@
 //! | CIFAR-10 and CIFAR-100 | [`Cifar`] |
 //! | flat files of tokens | [`Tokens`] |
 #![cfg_attr(feature = "npy", doc = "| NumPy's `.npy` and `.npz` | [`Npy`], [`Npz`] |")]
+//! | Arrow files, data sets saved by Hugging Face's `datasets` | `ArrowTable` (feature `arrow`) |
 
+#[cfg(feature = "arrow")]
+mod arrow;
 #[cfg(feature = "blob")]
 mod blob;
 #[cfg(feature = "blob")]
@@ -20,6 +23,8 @@ mod files;
 mod folder;
 mod cifar;
 mod extents;
+#[cfg(feature = "arrow")]
+mod columns;
 mod idx;
 #[cfg(any(feature = "gzip", feature = "npy"))]
 mod inflate;
@@ -35,6 +40,8 @@ mod scale;
 mod tar;
 mod tokens;
 
+#[cfg(feature = "arrow")]
+pub use arrow::{ArrowOptions, ArrowTable};
 #[cfg(feature = "blob")]
 pub use blob::Blob;
 #[cfg(feature = "blob")]
@@ -42,6 +49,8 @@ pub use files::{Files, PassedOver, PassedOverReason};
 #[cfg(feature = "image")]
 pub use folder::{ImageFolder, ImageFolderOptions, ImageList};
 pub use cifar::{Cifar, CifarFloats, CifarImages, CifarLabels, CifarOptions, CifarPart};
+#[cfg(feature = "arrow")]
+pub use columns::{BlobColumn, Column, ColumnElement, LabelColumn, RowColumn, StringColumn, Table};
 pub use idx::{Idx, IdxElement, IdxFloats, IdxImages, IdxLabels, IdxOptions, IdxSamples, IdxType};
 pub use mapped::Mapped;
 pub use memory::{FromFill, FromFn, TryFromFn, from_fill, from_fn, try_from_fn};

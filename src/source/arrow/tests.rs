@@ -1,0 +1,415 @@
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::*;
+use crate::Sequence;
+use crate::source::columns::tests::{check_plain, check_saved, expected, reference};
+use crate::testing::{check_rows, samples};
+
+fn bytes(name: &str) -> Vec<u8> {
+    fs::read(reference("arrow").join(name)).unwrap()
+}
+
+fn open(bytes: impl Into<Vec<u8>>) -> Result<ArrowTable> {
+    ArrowTable::from_bytes(bytes.into(), "the-file")
+}
+
+fn message(result: Result<ArrowTable>) -> String {
+    let error = result.unwrap_err();
+    assert_eq!(error.file(), Some(Path::new("the-file")), "{error}");
+    error.message().to_owned()
+}
+
+#[test]
+fn every_value_of_every_type_is_read() {
+    let columns = expected("arrow/plain.json");
+    for name in ["plain.arrow", "plain.stream", "plain.v4"] {
+        let path = reference("arrow").join(name);
+        for table in [ArrowTable::open(&path), ArrowTable::options().in_memory(true).open(&path), open(bytes(name))] {
+            let table = table.unwrap();
+            assert_eq!(table.block_lens().collect::<Vec<_>>(), [6, 5]);
+            check_plain(&table, &columns);
+        }
+    }
+}
+
+#[test]
+fn a_saved_data_set_is_read() {
+    let dir = reference("arrow/saved");
+    assert_eq!(ArrowTable::splits(&dir).unwrap(), ["train", "test"]);
+    for split in ["train", "test"] {
+        let columns = expected(&format!("arrow/saved-{split}.json"));
+        check_saved(&ArrowTable::open_split(&dir, split).unwrap(), &columns);
+        check_saved(&ArrowTable::open(dir.join(split)).unwrap(), &columns);
+    }
+    let train = ArrowTable::open(dir.join("train")).unwrap();
+    assert_eq!(train.block_lens().collect::<Vec<_>>(), [4, 3]);
+    let text = train.strings("text").unwrap();
+    let shards = [0, 3, 4, 6].map(|row| text.file(row).unwrap().file_name().unwrap().to_str().unwrap().to_owned());
+    assert_eq!(shards.map(|name| name.as_bytes()[9]), [b'0', b'0', b'1', b'1']);
+    // The files alone know their features as well.
+    let files = ["data-00000-of-00002.arrow", "data-00001-of-00002.arrow"].map(|name| dir.join("train").join(name));
+    let features_in_files = ArrowTable::open_all(&files).unwrap();
+    assert_eq!(features_in_files.num_rows(), 7);
+    check_saved(&features_in_files, &expected("arrow/saved-train.json"));
+}
+
+#[test]
+fn directories_that_are_no_data_set_say_what_they_are() {
+    let fail = |path: &str| ArrowTable::open(reference(path)).unwrap_err();
+    let error = fail("arrow/saved");
+    assert_eq!(error.message(), "holds the splits train, test, expected one of them: `open_split`");
+    assert_eq!(error.file(), Some(&*reference("arrow/saved")));
+    assert!(fail("arrow").message().starts_with("holds no state.json, expected a directory that `save_to_disk` wrote"));
+    assert_eq!(fail("arrow/nowhere").kind(), ErrorKind::Io);
+    let error = ArrowTable::open_split(reference("arrow/saved"), "../saved/train").unwrap_err();
+    assert_eq!(error.message(), "no split `../saved/train`, expected one of train, test");
+    assert_eq!(error.kind(), ErrorKind::Argument);
+    assert_eq!(ArrowTable::open_split(reference("arrow"), "train").unwrap_err().kind(), ErrorKind::Io);
+    assert_eq!(ArrowTable::open_all::<&str>([]).unwrap_err().kind(), ErrorKind::Argument);
+}
+
+#[test]
+fn the_lists_of_a_data_set_are_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = "data-00000-of-00001.arrow";
+    fs::copy(reference("arrow/saved/test").join(file), dir.path().join(file)).unwrap();
+    let with_state = |json: &str| {
+        fs::write(dir.path().join("state.json"), json).unwrap();
+        ArrowTable::open(dir.path())
+    };
+    let good = format!(r#"{{"_data_files": [{{"filename": "{file}"}}]}}"#);
+    assert_eq!(with_state(&good).unwrap().num_rows(), 3);
+    let absolute = reference("arrow/plain.arrow").display().to_string();
+    for (json, expected) in [
+        ("", "the JSON is damaged"),
+        ("{}", "no list `_data_files` of names"),
+        (r#"{"_data_files": []}"#, "no list `_data_files` of names"),
+        (r#"{"_data_files": [{"filename": 3}]}"#, "no list `_data_files` of names"),
+        (r#"{"_data_files": [{"filename": "../plain.arrow"}]}"#, "no list `_data_files` of names"),
+        (r#"{"_data_files": [{"filename": ".."}]}"#, "no list `_data_files` of names"),
+        (&format!(r#"{{"_data_files": [{{"filename": "{absolute}"}}]}}"#), "no list `_data_files` of names"),
+        (&good.replacen('{', r#"{"_indices_data_files": [{"filename": "i.arrow"}], "#, 1), "rows in another order"),
+        (&"[".repeat(100_000), "the JSON is damaged"),
+    ] {
+        let error = with_state(json).unwrap_err();
+        assert!(error.message().starts_with(expected), "{error}");
+        assert_eq!(error.file(), Some(&*dir.path().join("state.json")), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Format);
+    }
+    with_state(&good.replacen('{', r#"{"_indices_data_files": null, "#, 1)).unwrap();
+    fs::write(dir.path().join("dataset_info.json"), "[").unwrap();
+    assert_eq!(with_state(&good).unwrap_err().file(), Some(&*dir.path().join("dataset_info.json")));
+    fs::remove_file(dir.path().join(file)).unwrap();
+    fs::remove_file(dir.path().join("dataset_info.json")).unwrap();
+    assert_eq!(with_state(&good).unwrap_err().file(), Some(&*dir.path().join(file)));
+    fs::write(dir.path().join("dataset_dict.json"), r#"{"splits": ["a", "b/c"]}"#).unwrap();
+    assert!(ArrowTable::splits(dir.path()).unwrap_err().message().starts_with("no list `splits`"));
+}
+
+#[test]
+fn a_file_beside_the_table_is_read_and_none_outside() {
+    let dir = reference("arrow/paths");
+    let images = ArrowTable::open(&dir).unwrap().blobs("image").unwrap();
+    let image = images.get(0).unwrap();
+    assert!(image.starts_with(b"\x89PNG") && image.name().ends_with("paths/images/a.png"));
+    let message = |row| images.get(row).unwrap_err().message().to_owned();
+    let expected = "row 1 of column `image` is the file ../plain.json, expected one within ";
+    assert!(
+        message(1).starts_with(expected) && message(1).ends_with("/arrow/paths, or `files_within`"),
+        "{}",
+        message(1)
+    );
+    let missing = images.get(2).unwrap_err();
+    assert!(missing.message().ends_with("/arrow/paths/images/none.png, which cannot be opened"), "{missing}");
+    assert_eq!((missing.kind(), missing.file()), (ErrorKind::Io, images.file(2).as_deref()));
+    for row in [3, 4] {
+        assert_eq!(message(row), format!("row {row} of column `image` is null, expected a value, or `or_default`"));
+        assert_eq!(images.clone().or_default(&b"none"[..]).get(row).unwrap().bytes(), b"none");
+    }
+    let given = images.get(5).unwrap();
+    assert!(given.bytes() == b"abc" && given.name().ends_with("data-00000-of-00001.arrow/image/5"));
+
+    // Another directory, or none.
+    let within = images.clone().files_within(reference("arrow"));
+    assert!(within.get(0).unwrap_err().message().ends_with("images/a.png, which cannot be opened"));
+    assert_eq!(within.get(1).unwrap_err().kind(), ErrorKind::Io);
+    let file = fs::read(dir.join("data-00000-of-00001.arrow")).unwrap();
+    let images = open(file).unwrap().blobs("image").unwrap();
+    assert!(images.get(0).unwrap_err().message().ends_with("the table has no directory, expected `files_within`"));
+    assert!(images.files_within(dir).get(0).unwrap().starts_with(b"\x89PNG"));
+}
+
+#[cfg(unix)]
+#[test]
+fn links_do_not_lead_out_of_the_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    fs::create_dir_all(data.join("images")).unwrap();
+    let table = data.join("images.arrow");
+    fs::copy(reference("arrow/paths/data-00000-of-00001.arrow"), &table).unwrap();
+    fs::write(dir.path().join("secret"), "secret").unwrap();
+    std::os::unix::fs::symlink(dir.path().join("secret"), data.join("images/a.png")).unwrap();
+    let images = ArrowTable::open(&table).unwrap().blobs("image").unwrap();
+    assert!(images.get(0).unwrap_err().message().contains("expected one within"));
+    assert_eq!(images.files_within(dir.path().join("data/..")).get(0).unwrap_err().kind(), ErrorKind::Io);
+}
+
+/// Whether memory lies within other memory.
+fn lies_in(inner: &[u8], outer: &[u8]) -> bool {
+    let (inner, outer) = (inner.as_ptr_range(), outer.as_ptr_range());
+    outer.start <= inner.start && inner.end <= outer.end
+}
+
+#[test]
+fn nothing_is_copied() {
+    for name in ["plain.arrow", "plain.stream"] {
+        let path = reference("arrow").join(name);
+        let table = ArrowTable::open(&path).unwrap();
+        let mapped = table.shards.shards[0].bytes();
+        for batch in 0..2 {
+            let view = table.view::<f64>(batch, "f64").unwrap();
+            assert_eq!(view.len() as u64, table.block_lens().nth(batch).unwrap());
+            let start = view.as_ptr().cast::<u8>() as usize;
+            let mapping = mapped.as_ptr_range();
+            assert!((mapping.start as usize..mapping.end as usize).contains(&start));
+            let view = table.view::<half::f16>(batch, "f16").unwrap();
+            assert!((mapping.start as usize..mapping.end as usize).contains(&(view.as_ptr() as usize)));
+        }
+        for column in ["binary", "large_binary", "fixed_binary"] {
+            for blob in samples(&table.blobs(column).unwrap()) {
+                assert!(lies_in(&blob, mapped), "{column}");
+            }
+        }
+        let views = samples(&table.blobs("binary_view").unwrap());
+        assert!(views.iter().all(|blob| lies_in(blob, mapped) == (blob.len() > 12)));
+    }
+    let table = ArrowTable::open_split(reference("arrow/saved"), "test").unwrap();
+    assert!(samples(&table.blobs("image").unwrap()).iter().all(|blob| lies_in(blob, table.shards.shards[0].bytes())));
+}
+
+#[test]
+fn a_blob_outlives_its_table() {
+    let blob = ArrowTable::open(reference("arrow/plain.arrow")).unwrap().blobs("binary").unwrap().get(1).unwrap();
+    assert_eq!(blob.bytes(), [1, 254, 1, 254]);
+}
+
+#[test]
+fn views_are_of_one_type_without_nulls() {
+    let table = open(bytes("plain.arrow")).unwrap();
+    let fail = |result: Result<ArrayView1<'_, i32>>| result.unwrap_err().to_string();
+    assert_eq!(table.view::<i64>(1, "i64").unwrap()[0], 21);
+    assert_eq!(
+        fail(table.view(0, "i64")),
+        "column `i64` of type i64, expected i32 as they lie in memory (file the-file)"
+    );
+    assert_eq!(
+        fail(table.view(1, "null_i32")),
+        "1 nulls in column `null_i32` of batch 1, expected none (file the-file)"
+    );
+    assert!(fail(table.view(0, "none")).starts_with("no column `none`"));
+    assert!(table.view::<bool>(0, "bool").is_err());
+    assert!(table.view::<f32>(0, "f16").is_err());
+    let panic = catch_unwind(AssertUnwindSafe(|| table.view::<i32>(2, "i32").map(drop))).unwrap_err();
+    assert_eq!(*panic.downcast::<String>().unwrap(), "batch 2 is out of range for a table of 2");
+}
+
+#[test]
+fn rows_take_a_shape() {
+    let table = open(bytes("plain.arrow")).unwrap();
+    let nested = table.rows::<i16>("nested").unwrap();
+    assert_eq!((nested.shape(), nested.layout()), (None, None));
+    let shaped = nested.with_shape([2, 3]).unwrap();
+    check_rows(&shaped);
+    assert_eq!((shaped.shape(), shaped.layout().is_some()), (Some(&[2, 3][..]), true));
+    assert_eq!(shaped.get(4).unwrap(), ndarray::array![[4, 0, 7], [4, 1, 7]]);
+    let error = table.rows::<i32>("list").unwrap().with_shape(2).unwrap().get(3).unwrap_err();
+    assert_eq!(error.message(), "row 3 of column `list` has 3 elements, expected 2 of shape [2]");
+    assert_eq!(error.kind(), ErrorKind::Shape);
+    let fixed = table.rows::<f32>("fixed").unwrap();
+    assert_eq!(fixed.shape(), Some(&[6][..]));
+    let error = fixed.clone().with_shape([2, 2]).unwrap_err();
+    assert_eq!(error.message(), "shape [2, 2] of 4 elements, expected 6 as column `fixed` has");
+    assert_eq!(fixed.with_shape([usize::MAX, 2, 0]).unwrap_err().kind(), ErrorKind::Argument);
+    // A null of an unknown length stays an error.
+    let unknown = open(bytes("plain.stream")).unwrap().rows::<i32>("null_fixed").unwrap().or_default(5);
+    assert_eq!(samples(&unknown)[3], ndarray::array![5, 5]);
+}
+
+#[test]
+fn dictionaries_may_be_replaced_and_not_added_to() {
+    let table = open(bytes("replaced.stream")).unwrap();
+    assert_eq!(samples(&table.strings("colour").unwrap()), ["red", "green", "red", "blue", "red"]);
+    let expected = "message 3, at byte 512: an Arrow dictionary that is added to (delta), expected whole dictionaries";
+    assert_eq!(message(open(bytes("delta.stream"))), expected);
+}
+
+#[test]
+fn what_is_not_read_says_so() {
+    let error = message(open(bytes("compressed.stream")));
+    assert!(error.ends_with("an Arrow batch compressed by LZ4_FRAME, expected one that is not compressed"), "{error}");
+    assert_eq!(open(bytes("empty.arrow")).unwrap().num_rows(), 0);
+    check_rows(&open(bytes("empty.arrow")).unwrap().column::<i32>("x").unwrap());
+    for (bytes, expected) in [
+        (&b""[..], "message 0, at byte 0: 0 bytes, expected an Arrow message or the end of the stream: cut off"),
+        (b"PAR1", "a Parquet file, expected an Arrow IPC file or stream"),
+        (b"FEA1", "a Feather file of version 1, expected an Arrow IPC file or stream"),
+        (b"ARROW1", "an Arrow file of 6 bytes, expected at least 18"),
+        (b"ARROW1..........ARROW2", "an Arrow file that does not end in ARROW1: cut off"),
+        (b"ARROW1..\xff\x00\x00\x00ARROW1", "an Arrow file with a footer of 255 bytes, of which 0 are present"),
+        (b"ARROW1..\xff\xff\xff\xffARROW1", "an Arrow file with a footer of -1 bytes, of which 0 are present"),
+        (b"\0\0\0\0", "an Arrow stream that ends before its schema"),
+        (b"\xff\xff\xff\xff\0\0\0\0", "an Arrow stream that ends before its schema"),
+        (b"\0\0\0\0extra", "5 bytes too many behind the end of the Arrow stream, at byte 0"),
+        (
+            b"\xff\xff\xff\xff\xff\xff\xff\x7f",
+            "message 0, at byte 0: Arrow message with a header of 2147483647 bytes, of which 0 are present",
+        ),
+        (
+            b"text that is none",
+            "message 0, at byte 0: Arrow message with a header of 1954047348 bytes, of which 13 are present",
+        ),
+    ] {
+        assert_eq!(message(open(bytes)), expected);
+    }
+}
+
+#[test]
+fn files_that_differ_are_not_one_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let [first, second] = ["a", "b"].map(|name| dir.path().join(name));
+    fs::write(&first, bytes("empty.arrow")).unwrap();
+    fs::write(&second, bytes("replaced.stream")).unwrap();
+    let error = ArrowTable::open_all([&first, &second]).unwrap_err();
+    let expected =
+        format!("column `colour` of type dictionary<string>, expected `x` of type i32 as in {}", first.display());
+    assert_eq!((error.message(), error.file()), (&*expected, Some(&*second)));
+    // Files without rows between others.
+    fs::copy(reference("arrow/replaced.stream"), &first).unwrap();
+    let table = ArrowTable::open_all([&first, &second, &first]).unwrap();
+    assert_eq!(table.block_lens().collect::<Vec<_>>(), [3, 2, 3, 2, 3, 2]);
+    assert_eq!(samples(&table.strings("colour").unwrap())[5..10], ["red", "green", "red", "blue", "red"]);
+}
+
+/// Asks a table for everything in it: errors are fine, panics are not.
+fn read_all(table: &ArrowTable) {
+    fn read<S: Sequence>(column: Result<S>) {
+        if let Ok(column) = column {
+            (0..column.len().min(20)).for_each(|row| drop(column.get(row)));
+        }
+    }
+    for (name, _) in table.schema() {
+        read(table.column::<i64>(name));
+        read(table.column::<f32>(name));
+        read(table.column::<bool>(name));
+        read(table.rows::<f32>(name));
+        read(table.rows::<i16>(name));
+        read(table.strings(name));
+        read(table.blobs(name));
+    }
+}
+
+#[test]
+fn every_cut_is_refused() {
+    for name in ["plain.arrow", "plain.stream", "replaced.stream"] {
+        let whole = bytes(name);
+        open(whole.clone()).unwrap();
+        for len in (0..whole.len()).filter(|len| len % 7 == 0 || len % 8 == 0 || *len + 50 > whole.len()) {
+            assert_eq!(open(&whole[..len]).unwrap_err().kind(), ErrorKind::Format, "{name} cut at {len}");
+        }
+        for extra in [1, 8, 100] {
+            assert!(open([whole.clone(), vec![0; extra]].concat()).is_err(), "{name} and {extra} bytes");
+        }
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_an_error_or_other_values() {
+    for name in ["replaced.stream", "empty.arrow"] {
+        let whole = bytes(name);
+        for bit in 0..whole.len() * 8 {
+            let mut damaged = whole.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            if let Ok(table) = open(damaged) {
+                read_all(&table);
+            }
+        }
+    }
+    let whole = bytes("plain.arrow");
+    for byte in (0..whole.len()).step_by(11) {
+        let mut damaged = whole.clone();
+        damaged[byte] ^= 0xff;
+        if let Ok(table) = open(damaged) {
+            read_all(&table);
+        }
+    }
+}
+
+#[test]
+fn damage_is_found_when_a_batch_is_touched_and_only_there() {
+    let mut damaged = bytes("plain.stream");
+    let texts: Vec<usize> = (0..damaged.len() - 6).filter(|&at| &damaged[at..at + 6] == b"word 6").collect();
+    damaged[texts[0]] = 0xff;
+    let table = open(damaged).unwrap();
+    let text = table.strings("text").unwrap();
+    assert_eq!(text.get(5).unwrap(), "word 5üü");
+    for row in [6, 10, 6] {
+        let error = text.get(row).unwrap_err();
+        let expected = "column `text` of batch 1 is damaged: Invalid argument error: Invalid UTF8 sequence";
+        assert!(error.message().starts_with(expected), "{error}");
+        assert_eq!((error.kind(), error.file()), (ErrorKind::Format, Some(Path::new("the-file"))));
+        assert!(std::error::Error::source(&error).is_some());
+    }
+    assert_eq!(samples(&table.strings("large_text").unwrap()).len(), 11);
+}
+
+#[test]
+fn bytes_out_of_alignment_are_read_all_the_same() {
+    let whole = bytes("plain.arrow");
+    let columns = expected("arrow/plain.json");
+    for shift in [1, 4] {
+        let shifted: &'static [u8] = Vec::leak([vec![0; shift], whole.clone()].concat());
+        let table = ArrowTable::from_bytes(&shifted[shift..], "the-file").unwrap();
+        check_plain(&table, &columns);
+    }
+}
+
+#[test]
+fn one_batch_is_touched_by_many_threads() {
+    let table = open(bytes("plain.arrow")).unwrap();
+    let text = table.strings("text").unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let text = &text;
+            scope.spawn(move || assert!(text.get((thread * 5) % 11).unwrap().starts_with("word")));
+        }
+    });
+}
+
+#[test]
+fn a_file_that_shrinks_does_not_matter_in_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("table");
+    fs::write(&path, bytes("plain.arrow")).unwrap();
+    let table = ArrowTable::options().in_memory(true).open(&path).unwrap();
+    fs::write(&path, "").unwrap();
+    check_plain(&table, &expected("arrow/plain.json"));
+}
+
+#[cfg(unix)]
+#[test]
+fn names_need_not_be_utf8_and_files_must_be_readable() {
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(std::ffi::OsStr::from_bytes(b"table-\xff.arrow"));
+    fs::write(&path, bytes("plain.arrow")).unwrap();
+    let table = ArrowTable::open(&path).unwrap();
+    assert_eq!(table.column::<i8>("i8").unwrap().file(0), Some(path.clone()));
+    assert!(table.blobs("binary").unwrap().get(0).unwrap().name().starts_with(&path));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
+    // The superuser may read it all the same.
+    if fs::File::open(&path).is_err() {
+        assert_eq!(ArrowTable::open(&path).unwrap_err().kind(), ErrorKind::Io);
+    }
+}
