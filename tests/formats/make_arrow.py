@@ -22,6 +22,7 @@ from PIL import Image
 HERE = pathlib.Path(__file__).parent
 ARROW = HERE / "arrow"
 PARQUET = HERE / "parquet"
+CORPUS = HERE.parent.parent / "fuzz" / "corpus"
 NUM_ROWS = 11
 
 
@@ -200,6 +201,45 @@ def main():
     for name, first, num_rows in [("train-00000-of-00002", 0, 4), ("train-00001-of-00002", 4, 3),
                                   ("test-00000-of-00001", 7, 3)]:
         split(first, num_rows).to_parquet(parts / f"{name}.parquet", batch_size=2)
+
+    write_corpus(CORPUS / "arrow", CORPUS / "parquet")
+
+
+def write_corpus(arrow, parquet):
+    """Small files for the fuzzers to start from."""
+    for directory in [arrow, parquet]:
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+    whole = table(0, 5, views=True)
+    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    small = {
+        "numbers": whole.select(["i8", "f32", "bool"]),
+        "halves": whole.select(["f16", "time", "u64"]),
+        "nulls": whole.select(["null_i32", "null_text"]),
+        "text": whole.select(["text", "large_text"]),
+        "binary": whole.select(["binary", "fixed_binary"]),
+        "lists": pa.table({"x": pa.array([[0.5], None, [], [1, None]], pa.list_(pa.float32()))}),
+        "fixed": whole.select(["fixed_nested", "null_fixed"]),
+        "nested": whole.select(["nested"]),
+        "dictionary": whole.select(["dictionary"]),
+        "image": pa.table({"image": pa.array([{"bytes": b"abc", "path": "a"}, None], image)}),
+    }
+    for name, part in small.items():
+        batches = [part.slice(0, 3), part.slice(3)]
+        new = ipc.new_file if len(name) % 2 else ipc.new_stream
+        write_arrow(arrow / name, batches, new)
+        pq.write_table(part, parquet / name, row_group_size=3, store_schema=False, use_dictionary=len(name) % 2 == 0,
+                       compression=["none", "snappy", "gzip", "zstd", "lz4"][len(name) % 5],
+                       data_page_version=["1.0", "2.0"][len(name) % 2])
+    write_arrow(arrow / "views", [whole.select(["text_view", "binary_view"])], ipc.new_stream)
+    label = datasets.Features({"label": datasets.ClassLabel(names=["a", "b"])})
+    labels = datasets.Dataset.from_dict({"label": [1, 0]}, features=label)
+    write_arrow(arrow / "labels", [labels.with_format("arrow")[:]], ipc.new_stream)
+    labels.to_parquet(parquet / "labels")
+    delta = {"text": "DELTA_BYTE_ARRAY", "binary": "DELTA_LENGTH_BYTE_ARRAY", "i32": "DELTA_BINARY_PACKED"}
+    for name, encoding in delta.items():
+        pq.write_table(whole.select([name]), parquet / f"delta-{name}", use_dictionary=False, compression="none",
+                       column_encoding={name: encoding}, store_schema=False)
 
 
 main()

@@ -17,7 +17,7 @@ use arrow_ipc::{
     Block, Endianness, Footer, Message, MessageHeader, MetadataVersion, root_as_footer_with_opts,
     root_as_message_with_opts,
 };
-use arrow_schema::Schema;
+use arrow_schema::{DataType, Schema};
 use flatbuffers::VerifierOptions;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -183,7 +183,24 @@ pub(super) fn to_schema(schema: arrow_ipc::Schema<'_>) -> Result<Schema> {
     if schema.endianness() != Endianness::Little {
         return Err(format("an Arrow file written big-endian, expected little-endian"));
     }
-    try_fb_to_schema(schema).map_err(|cause| damaged("the Arrow schema", cause))
+    let schema = try_fb_to_schema(schema).map_err(|cause| damaged("the Arrow schema", cause))?;
+    schema.fields().iter().try_for_each(|field| check_type(field.data_type()))?;
+    Ok(schema)
+}
+
+/// The conversion takes lengths as they are.
+fn check_type(data_type: &DataType) -> Result<()> {
+    match data_type {
+        DataType::FixedSizeBinary(len) | DataType::FixedSizeList(_, len) if *len < 0 => {
+            Err(format(format!("the Arrow schema has values of {len} elements")))
+        }
+        DataType::FixedSizeList(item, _) | DataType::List(item) | DataType::LargeList(item) => {
+            check_type(item.data_type())
+        }
+        DataType::Struct(fields) => fields.iter().try_for_each(|field| check_type(field.data_type())),
+        DataType::Dictionary(_, values) => check_type(values),
+        _ => Ok(()),
+    }
 }
 
 /// The schema in a message by itself, as Parquet files hold one.

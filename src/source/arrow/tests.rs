@@ -1,6 +1,8 @@
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use arrow_ipc::MetadataVersion;
+
 use super::*;
 use crate::Sequence;
 use crate::source::columns::tests::{check_plain, check_saved, expected, reference};
@@ -412,4 +414,38 @@ fn names_need_not_be_utf8_and_files_must_be_readable() {
     if fs::File::open(&path).is_err() {
         assert_eq!(ArrowTable::open(&path).unwrap_err().kind(), ErrorKind::Io);
     }
+}
+
+#[test]
+fn a_header_that_refers_to_one_part_many_times_buys_no_memory() {
+    // A field with a long text in its metadata, 100 times over: as a schema it would take 100 times the text.
+    let stream = |num_fields: usize| {
+        let mut header = flatbuffers::FlatBufferBuilder::new();
+        let [name, key, value] = ["x", "key", &"v".repeat(10_000)].map(|text| header.create_string(text));
+        let pair = arrow_ipc::KeyValueArgs { key: Some(key), value: Some(value) };
+        let pair = arrow_ipc::KeyValue::create(&mut header, &pair);
+        let metadata = header.create_vector(&[pair]);
+        let kind = arrow_ipc::BoolBuilder::new(&mut header).finish().as_union_value();
+        let mut field = arrow_ipc::FieldBuilder::new(&mut header);
+        field.add_name(name);
+        field.add_type_type(arrow_ipc::Type::Bool);
+        field.add_type_(kind);
+        field.add_custom_metadata(metadata);
+        let field = field.finish();
+        let fields = header.create_vector(&vec![field; num_fields]);
+        let mut schema = arrow_ipc::SchemaBuilder::new(&mut header);
+        schema.add_fields(fields);
+        let schema = schema.finish().as_union_value();
+        let mut message = arrow_ipc::MessageBuilder::new(&mut header);
+        message.add_version(MetadataVersion::V5);
+        message.add_header_type(arrow_ipc::MessageHeader::Schema);
+        message.add_header(schema);
+        let message = message.finish();
+        header.finish(message, None);
+        let header = header.finished_data();
+        [&[0xff; 4], &(header.len() as u32).to_le_bytes()[..], header, &[0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]].concat()
+    };
+    assert_eq!(open(stream(2)).unwrap().schema().len(), 2);
+    let expected = "message 0, at byte 0: the header of an Arrow message is damaged: ";
+    assert!(message(open(stream(100))).starts_with(expected));
 }

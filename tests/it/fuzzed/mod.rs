@@ -1,6 +1,8 @@
 //! What the fuzz targets of `fuzz/` check, on the inputs that were kept: each target's small corpus, and whatever once
 //! broke a property. New inputs are found by `cargo fuzz`, which compiles these same files.
 
+#[cfg(feature = "arrow")]
+mod arrow;
 #[cfg(feature = "train")]
 mod checkpoint;
 mod idx;
@@ -56,6 +58,13 @@ fn orderings() {
 #[test]
 fn idx_files() {
     replay("idx", idx::check);
+}
+
+#[cfg(feature = "arrow")]
+#[test]
+fn arrow_files() {
+    quiet_panics();
+    replay("arrow", arrow::check);
 }
 
 #[test]

@@ -1,0 +1,77 @@
+//! Any bytes, taken for an Arrow file, give what the arrow crate's own reader gives: the same values, or an error where it
+//! finds none. Never a panic, and never more memory than the file's length justifies.
+#![no_main]
+
+#[path = "../../tests/it/fuzzed/arrow.rs"]
+mod arrow;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Once;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use libfuzzer_sys::fuzz_target;
+use procession::source::ArrowTable;
+
+/// The system's allocator, which remembers how much was in use at once.
+struct Counting;
+
+static USED: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: everything is the system allocator's; the counters only look on.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let used = USED.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
+        PEAK.fetch_max(used, Ordering::Relaxed);
+        // SAFETY: the caller's duties are those of the system's allocator.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, start: *mut u8, layout: Layout) {
+        USED.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: `start` came from `alloc`, which took it from the system's allocator.
+        unsafe { System.dealloc(start, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Messages, and the first pieces of whatever grows.
+const CONSTANT_BYTES: usize = 64 << 10;
+
+/// A field of a schema takes 8 bytes in the file at least, and some hundreds in memory.
+const BYTES_PER_BYTE: usize = 64;
+
+fn memory_is_justified(data: &[u8]) {
+    let bytes = data.to_vec();
+    let before = USED.load(Ordering::Relaxed);
+    PEAK.store(before, Ordering::Relaxed);
+    let table = ArrowTable::from_bytes(bytes, "fuzzed");
+    if let Ok(table) = &table
+        && let Some((name, _)) = table.schema().last()
+    {
+        arrow::touch(table, name);
+    }
+    let used = PEAK.load(Ordering::Relaxed) - before;
+    let justified = CONSTANT_BYTES + BYTES_PER_BYTE * data.len();
+    assert!(used <= justified, "{used} bytes for {}: {:?}", data.len(), table.map(drop));
+}
+
+/// A panic of the crate that is compared with, which the property catches, does not end the run.
+fn let_others_panic() {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !panic.location().is_some_and(|place| place.file().contains("/arrow-")) {
+            hook(panic);
+        }
+    }));
+}
+
+static ONCE: Once = Once::new();
+
+fuzz_target!(|data: &[u8]| {
+    ONCE.call_once(let_others_panic);
+    memory_is_justified(data);
+    arrow::check(data);
+});
