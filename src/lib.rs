@@ -44,7 +44,7 @@
 //! | `rand` | [`VisitRng`] as a generator of the rand ecosystem | rand_core |
 //! | `tracing` | spans around each stage of loading | tracing |
 //! | `train` | the trainer | crc32fast, libm, rayon, safetensors, serde, serde_json |
-//! | `npy` | NumPy's `.npy` and `.npz` | half, ndarray-npy, zip |
+//! | `npy` | NumPy's `.npy` and `.npz` | crc32fast, flate2, half, zip |
 //! | `image` | image folders and lists, decoding, resizing, transforms | bytes, csv, fast_image_resize, image, zune-jpeg |
 //! | `tar` | tar shards in the WebDataset convention | bytes, tar |
 //! | `arrow` | Arrow files of Hugging Face datasets | bytes, arrow-array, -buffer, -ipc, -schema, serde_json |

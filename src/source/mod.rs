@@ -17,14 +17,14 @@
 mod arrow;
 #[cfg(feature = "blob")]
 mod blob;
+mod cifar;
+#[cfg(feature = "arrow")]
+mod columns;
+mod extents;
 #[cfg(feature = "blob")]
 mod files;
 #[cfg(feature = "image")]
 mod folder;
-mod cifar;
-mod extents;
-#[cfg(feature = "arrow")]
-mod columns;
 mod idx;
 #[cfg(any(feature = "gzip", feature = "npy"))]
 mod inflate;
@@ -44,27 +44,27 @@ mod tokens;
 pub use arrow::{ArrowOptions, ArrowTable};
 #[cfg(feature = "blob")]
 pub use blob::Blob;
+pub use cifar::{Cifar, CifarFloats, CifarImages, CifarLabels, CifarOptions, CifarPart};
+#[cfg(feature = "arrow")]
+pub use columns::{BlobColumn, Column, ColumnElement, LabelColumn, RowColumn, StringColumn, Table};
 #[cfg(feature = "blob")]
 pub use files::{Files, PassedOver, PassedOverReason};
 #[cfg(feature = "image")]
 pub use folder::{ImageFolder, ImageFolderOptions, ImageList};
-pub use cifar::{Cifar, CifarFloats, CifarImages, CifarLabels, CifarOptions, CifarPart};
-#[cfg(feature = "arrow")]
-pub use columns::{BlobColumn, Column, ColumnElement, LabelColumn, RowColumn, StringColumn, Table};
 pub use idx::{Idx, IdxElement, IdxFloats, IdxImages, IdxLabels, IdxOptions, IdxSamples, IdxType};
 pub use mapped::Mapped;
 pub use memory::{FromFill, FromFn, TryFromFn, from_fill, from_fn, try_from_fn};
 pub use mnist::{Mnist, MnistPart};
-#[cfg(feature = "tar")]
-pub use tar::{
-    ShardWriter, ShardWriterOptions, TarEntry, TarField, TarImagesAndLabels, TarIndex, TarMemberKind, TarOptions,
-    TarPassedOver, TarSample, TarShards, TarWriter, WrittenShard,
-};
 #[cfg(feature = "npy")]
 pub use npy::{Npy, NpyElement, NpyFloats, NpyLabels, NpyOptions, NpySamples, NpyScalars, NpyType};
 #[cfg(feature = "npy")]
 pub use npz::{Npz, NpzOptions, NpzWriter};
 pub use scale::Floats;
+#[cfg(feature = "tar")]
+pub use tar::{
+    ShardWriter, ShardWriterOptions, TarEntry, TarField, TarImagesAndLabels, TarIndex, TarMemberKind, TarOptions,
+    TarPassedOver, TarSample, TarShards, TarWriter, WrittenShard,
+};
 pub use tokens::{Token, TokenType, TokenWindows, Tokens, TokensOptions};
 
 use ndarray::{Array, Dimension, RemoveAxis};

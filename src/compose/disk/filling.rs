@@ -18,8 +18,8 @@ use crossbeam_queue::ArrayQueue;
 use super::complete::{marks, record_checksum};
 use super::format::{ENTRY_LEN, Entry, Header, MAX_HEADER_LEN, Refusal, SEAL_LEN, SEAL_START, Seal, record_start};
 use super::positioned;
-use crate::file::sync_directory_of;
 use crate::error::{Error, ErrorKind, Result};
+use crate::file::sync_directory_of;
 
 /// Not in the file.
 const ABSENT: u8 = 0;

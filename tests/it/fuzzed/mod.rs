@@ -93,6 +93,8 @@ fn tar_archives() {
 #[test]
 fn tar_indices() {
     replay("tar_index", tar_index::check);
+}
+
 #[cfg(feature = "npy")]
 #[test]
 fn npy_files() {
