@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::blob::Blob;
-use super::files::{Entry, Files, PassedOver, PassedOverReason, Walk};
+use super::files::Files;
 use super::mapped::Mapped;
+use super::walk::{Entry, PassedOver, PassedOverReason, Walk};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::ImageFormat;
 use crate::sequence::{Sequence, check_index};

@@ -39,6 +39,8 @@ mod scale;
 #[cfg(feature = "tar")]
 mod tar;
 mod tokens;
+#[cfg(feature = "image")]
+mod walk;
 
 #[cfg(feature = "arrow")]
 pub use arrow::{ArrowOptions, ArrowTable};
@@ -48,7 +50,7 @@ pub use cifar::{Cifar, CifarFloats, CifarImages, CifarLabels, CifarOptions, Cifa
 #[cfg(feature = "arrow")]
 pub use columns::{BlobColumn, Column, ColumnElement, LabelColumn, RowColumn, StringColumn, Table};
 #[cfg(feature = "blob")]
-pub use files::{Files, PassedOver, PassedOverReason};
+pub use files::Files;
 #[cfg(feature = "image")]
 pub use folder::{ImageFolder, ImageFolderOptions, ImageList};
 pub use idx::{Idx, IdxElement, IdxFloats, IdxImages, IdxLabels, IdxOptions, IdxSamples, IdxType};
@@ -66,6 +68,8 @@ pub use tar::{
     TarPassedOver, TarSample, TarShards, TarWriter, WrittenShard,
 };
 pub use tokens::{Token, TokenType, TokenWindows, Tokens, TokensOptions};
+#[cfg(feature = "image")]
+pub use walk::{PassedOver, PassedOverReason};
 
 use ndarray::{Array, Dimension, RemoveAxis};
 
