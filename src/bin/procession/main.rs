@@ -6,6 +6,7 @@
 mod augment;
 mod bench;
 mod chart;
+mod data;
 mod images;
 mod interrupt;
 mod order;
