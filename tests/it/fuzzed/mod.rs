@@ -6,6 +6,8 @@ mod arrow;
 #[cfg(feature = "train")]
 mod checkpoint;
 mod idx;
+#[cfg(feature = "image")]
+mod image;
 #[cfg(feature = "npy")]
 mod npy;
 #[cfg(feature = "npy")]
@@ -65,6 +67,13 @@ fn idx_files() {
 fn arrow_files() {
     quiet_panics();
     replay("arrow", arrow::check);
+}
+
+#[cfg(feature = "image")]
+#[test]
+fn image_files() {
+    quiet_panics();
+    replay("image", image::check);
 }
 
 #[test]
