@@ -9,6 +9,7 @@
 //! | IDX files: MNIST, Fashion-MNIST and their kin | [`Idx`], [`Mnist`] |
 #![cfg_attr(feature = "tar", doc = "| tar shards in the convention of WebDataset | [`TarShards`], [`TarIndex`] |")]
 //! | CIFAR-10 and CIFAR-100 | [`Cifar`] |
+//! | lines of text | [`Lines`] |
 //! | flat files of tokens | [`Tokens`] |
 #![cfg_attr(feature = "npy", doc = "| NumPy's `.npy` and `.npz` | [`Npy`], [`Npz`] |")]
 //! | Arrow files, data sets saved by Hugging Face's `datasets` | `ArrowTable` (feature `arrow`) |
@@ -28,6 +29,7 @@ mod folder;
 mod idx;
 #[cfg(any(feature = "gzip", feature = "npy"))]
 mod inflate;
+mod lines;
 mod mapped;
 mod memory;
 mod mnist;
@@ -35,6 +37,7 @@ mod mnist;
 mod npy;
 #[cfg(feature = "npy")]
 mod npz;
+mod offsets;
 mod scale;
 #[cfg(feature = "tar")]
 mod tar;
@@ -54,6 +57,7 @@ pub use files::Files;
 #[cfg(feature = "image")]
 pub use folder::{ImageFolder, ImageFolderOptions, ImageList};
 pub use idx::{Idx, IdxElement, IdxFloats, IdxImages, IdxLabels, IdxOptions, IdxSamples, IdxType};
+pub use lines::{Lines, LinesOptions};
 pub use mapped::Mapped;
 pub use memory::{FromFill, FromFn, TryFromFn, from_fill, from_fn, try_from_fn};
 pub use mnist::{Mnist, MnistPart};

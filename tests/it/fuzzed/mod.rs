@@ -8,6 +8,7 @@ mod checkpoint;
 mod idx;
 #[cfg(feature = "image")]
 mod image;
+mod lines;
 #[cfg(feature = "npy")]
 mod npy;
 #[cfg(feature = "npy")]
@@ -119,4 +120,9 @@ fn npz_archives() {
 #[test]
 fn token_files() {
     replay("tokens", tokens::check);
+}
+
+#[test]
+fn text_files() {
+    replay("lines", lines::check);
 }
