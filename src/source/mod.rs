@@ -9,6 +9,7 @@
 //! | IDX files: MNIST, Fashion-MNIST and their kin | [`Idx`], [`Mnist`] |
 #![cfg_attr(feature = "tar", doc = "| tar shards in the convention of WebDataset | [`TarShards`], [`TarIndex`] |")]
 //! | CIFAR-10 and CIFAR-100 | [`Cifar`] |
+#![cfg_attr(feature = "csv", doc = "| tables as CSV | [`Csv`] |")]
 //! | lines of text | [`Lines`] |
 //! | flat files of tokens | [`Tokens`] |
 #![cfg_attr(feature = "npy", doc = "| NumPy's `.npy` and `.npz` | [`Npy`], [`Npz`] |")]
@@ -21,6 +22,8 @@ mod blob;
 mod cifar;
 #[cfg(feature = "arrow")]
 mod columns;
+#[cfg(feature = "csv")]
+mod csv;
 mod extents;
 #[cfg(feature = "blob")]
 mod files;
@@ -56,6 +59,8 @@ pub use columns::{BlobColumn, Column, ColumnElement, LabelColumn, RowColumn, Str
 pub use files::Files;
 #[cfg(feature = "image")]
 pub use folder::{ImageFolder, ImageFolderOptions, ImageList};
+#[cfg(feature = "csv")]
+pub use csv::{Csv, CsvColumn, CsvColumns, CsvOptions, CsvValue};
 pub use idx::{Idx, IdxElement, IdxFloats, IdxImages, IdxLabels, IdxOptions, IdxSamples, IdxType};
 pub use lines::{Lines, LinesOptions};
 pub use mapped::Mapped;

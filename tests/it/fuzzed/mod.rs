@@ -5,6 +5,8 @@
 mod arrow;
 #[cfg(feature = "train")]
 mod checkpoint;
+#[cfg(feature = "csv")]
+mod csv;
 mod idx;
 #[cfg(feature = "image")]
 mod image;
@@ -125,4 +127,10 @@ fn token_files() {
 #[test]
 fn text_files() {
     replay("lines", lines::check);
+}
+
+#[cfg(feature = "csv")]
+#[test]
+fn csv_files() {
+    replay("csv", csv::check);
 }
