@@ -4,6 +4,7 @@
 mod collation;
 mod delivery;
 mod failure;
+mod files;
 mod fuzzed;
 #[cfg(feature = "npy")]
 mod numpy;
