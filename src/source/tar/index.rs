@@ -28,8 +28,8 @@ use crate::sequence::check_index;
 ///   passed over, counted and [listed](Self::passed_over).
 /// - Names have to be UTF-8. They are kept as they are, `./` and `../` included: nothing is ever unpacked.
 ///
-/// All of this is as [WebDataset](https://github.com/webdataset/webdataset) has it, save that it takes some hidden files
-/// for fields of the folder they are in.
+/// All of this is as [WebDataset](https://github.com/webdataset/webdataset) has it, save that there names may be any bytes
+/// and some hidden files are fields of the folder they are in.
 ///
 /// # Cost
 ///

@@ -485,6 +485,21 @@ mod tests {
     }
 
     #[test]
+    fn an_index_larger_than_its_archive_is_not_even_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.tar");
+        fs::write(&path, bytes()).unwrap();
+        let mut index = scan(&bytes()).unwrap();
+        let member = TarPassedOver { name: "n".repeat(100), kind: TarMemberKind::Other };
+        index.passed_over = PassedOver { count: 1000, listed: vec![member; 1000] };
+        let (size_bytes, version) = stamp(&path).unwrap();
+        store(&index, &path, &version);
+        let kept = fs::read(index_path(&path)).unwrap();
+        assert_eq!(TarIndex::from_bytes(&kept, size_bytes, &version).unwrap(), index);
+        assert_eq!(keeping().open(&path).unwrap().num_passed_over(), 2);
+    }
+
+    #[test]
     fn an_index_that_cannot_be_kept_is_no_error() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s.tar");
