@@ -20,6 +20,9 @@ pub(crate) enum Pictures {
 /// Loads a sample as far as it can be checked, and tells in an error what is wrong with it.
 pub(crate) type Check = Arc<dyn Fn(usize) -> Result<()> + Send + Sync>;
 
+/// Reads the label of a sample.
+pub(crate) type Label = Arc<dyn Fn(usize) -> Result<u32> + Send + Sync>;
+
 /// A part of a data set: all of it, or what is to be trained or tested with.
 #[derive(Clone)]
 pub(crate) struct Part {
@@ -29,6 +32,8 @@ pub(crate) struct Part {
     pub(crate) fields: Vec<(String, String)>,
     /// How often each class occurs, where labels are known without loading samples.
     pub(crate) class_counts: Option<Vec<u64>>,
+    /// Present where samples have labels that are not known without loading them.
+    pub(crate) label: Option<Label>,
     /// Present where samples are images.
     pub(crate) pictures: Option<Pictures>,
     pub(crate) check: Check,
@@ -42,8 +47,9 @@ pub(crate) struct Data {
     /// The names of the classes; empty where there are none.
     pub(crate) classes: Vec<String>,
     pub(crate) parts: Vec<Part>,
-    /// What was passed over, and why.
+    /// What was passed over, and why; of the members of a tar archive the first thousand.
     pub(crate) passed_over: Vec<(String, String)>,
+    pub(crate) num_passed_over: u64,
 }
 
 impl Data {
@@ -56,7 +62,7 @@ impl Data {
 }
 
 fn data(kind: impl Into<String>, classes: Vec<String>, parts: Vec<Part>) -> Data {
-    Data { path: PathBuf::new(), kind: kind.into(), classes, parts, passed_over: Vec::new() }
+    Data { path: PathBuf::new(), kind: kind.into(), classes, parts, passed_over: Vec::new(), num_passed_over: 0 }
 }
 
 fn extension(path: &Path) -> String {
@@ -117,7 +123,15 @@ fn open_file(path: &Path) -> Result<Data> {
         }
         // Braces stand for many shards, none of which has that name.
         _ if path.to_string_lossy().contains('{') => tar(path),
-        _ => idx(path),
+        // The name of an IDX file says little: its first bytes have to.
+        _ => idx(path).map_err(|error| match error.kind() {
+            ErrorKind::Format => {
+                let known = "a folder or a CSV list of images, tar shards, IDX, CIFAR, NumPy or Arrow files";
+                Error::new(ErrorKind::Format, format!("no data set of a known kind, expected {known}"))
+                    .with_cause(error)
+            }
+            _ => error,
+        }),
     }
 }
 
@@ -140,6 +154,7 @@ fn picture_files(name: &str, files: Arc<dyn Sequence<Sample = (Blob, u32)>>, cla
         num_samples: files.len(),
         fields: vec![("image".to_owned(), "image file".to_owned()), ("label".to_owned(), "u32".to_owned())],
         class_counts,
+        label: None,
         pictures: Some(Pictures::Files(files)),
         check: Arc::new(move |index| DecodeOptions::new().decode(&checked.get(index)?.0).map(drop)),
     }
@@ -150,9 +165,11 @@ fn images(path: &Path) -> Result<Data> {
         Ok(folder) => {
             let (classes, class_counts) = (folder.classes().to_vec(), counts(folder.labels()));
             let passed = folder.passed_over().iter();
-            let passed = passed.map(|passed| (passed.path.display().to_string(), passed.reason.to_string())).collect();
+            let passed: Vec<_> =
+                passed.map(|passed| (passed.path.display().to_string(), passed.reason.to_string())).collect();
+            let num_passed_over = passed.len() as u64;
             let part = picture_files("all", Arc::new(folder), Some(class_counts));
-            Ok(Data { passed_over: passed, ..data("folder of images by class", classes, vec![part]) })
+            Ok(Data { passed_over: passed, num_passed_over, ..data("folder of images by class", classes, vec![part]) })
         }
         // Without folders of classes the images may lie in the folder itself.
         Err(error) if error.kind() == ErrorKind::Format => {
@@ -162,6 +179,17 @@ fn images(path: &Path) -> Result<Data> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// The file beside tar shards that names their classes: one on each line, in the order of their numbers.
+pub(crate) const CLASSES: &str = "classes.txt";
+
+/// The names of classes in a file; none if it is not there.
+pub(crate) fn class_names(path: &Path) -> Result<Vec<String>> {
+    if !path.is_file() {
+        return Ok(Vec::new());
+    }
+    Ok(Blob::read(path)?.text()?.lines().map(str::to_owned).collect())
 }
 
 fn tar(path: &Path) -> Result<Data> {
@@ -190,12 +218,14 @@ fn tar(path: &Path) -> Result<Data> {
         .passed_over()
         .map(|(shard, passed)| (format!("{}/{}", shard.display(), passed.name), passed.kind.to_string()))
         .collect();
-    let checked = shards.clone();
+    let (checked, labelled) = (shards.clone(), shards.clone());
+    let label: Label = Arc::new(move |index| labelled.get(index)?.label());
     let part = Part {
         name: "all".to_owned(),
         num_samples: shards.len(),
         fields,
         class_counts: None,
+        label: extensions.contains_key("cls").then_some(label),
         pictures,
         check: Arc::new(move |index| {
             let sample = checked.get(index)?;
@@ -216,8 +246,13 @@ fn tar(path: &Path) -> Result<Data> {
             Ok(())
         }),
     };
-    let num_shards = shards.shards().len();
-    Ok(Data { passed_over: passed, ..data(format!("tar, {num_shards} shards"), Vec::new(), vec![part]) })
+    let classes = match shards.shards().next() {
+        Some((first, _)) => class_names(&first.with_file_name(CLASSES))?,
+        None => Vec::new(),
+    };
+    let (num_shards, num_passed_over) = (shards.shards().len(), shards.num_passed_over());
+    let kind = format!("tar, {num_shards} {}", if num_shards == 1 { "shard" } else { "shards" });
+    Ok(Data { passed_over: passed, num_passed_over, ..data(kind, classes, vec![part]) })
 }
 
 /// Grey images of bytes as pictures.
@@ -245,6 +280,7 @@ fn mnist(path: &Path) -> Result<Data> {
             num_samples: images.len(),
             fields: vec![("image".to_owned(), format!("u8 {shape:?}")), ("label".to_owned(), "u32".to_owned())],
             class_counts: Some(counts(&known)),
+            label: None,
             pictures: Some(grey(images, labels)?),
             check: Arc::new(move |index| checked.get(index).map(drop)),
         });
@@ -260,6 +296,7 @@ fn idx(path: &Path) -> Result<Data> {
         num_samples,
         fields: vec![("sample".to_owned(), format!("{} {:?}", idx.element(), &idx.shape()[1..]))],
         class_counts: None,
+        label: None,
         pictures: idx.images().ok().map(|images| grey(images, vec![0_u32; num_samples])).transpose()?,
         // The length of the file was compared with the header when it was opened.
         check: Arc::new(|_| Ok(())),
@@ -278,6 +315,7 @@ fn cifar(kind: &str, cifar: Cifar) -> Data {
             num_samples,
             fields: vec![("image".to_owned(), "u8 [32, 32, 3]".to_owned()), ("label".to_owned(), "u32".to_owned())],
             class_counts: known.map(|labels| counts(&labels)),
+            label: None,
             pictures: Some(Pictures::Pixels(Arc::new(pictures))),
             check: Arc::new(move |index| checked.get(index).map(drop)),
         }
@@ -296,6 +334,7 @@ fn npy(name: String, npy: Npy) -> Part {
             format!("{} {:?}", npy.element(), shape.split_first().map_or(&[][..], |(_, rest)| rest)),
         )],
         class_counts: None,
+        label: None,
         pictures: None,
         // The length of the file was compared with the header when it was opened.
         check: Arc::new(|_| Ok(())),
@@ -322,6 +361,7 @@ fn table_part(name: String, table: &Table) -> Result<Part> {
     let labels = labels.and_then(|(name, _)| table.labels(name).ok());
     let blobs = fields.iter().find_map(|(name, _)| table.blobs(name).ok());
     let (images, checked_labels) = (blobs.clone(), labels.clone());
+    let label = labels.clone().map(|labels| -> Label { Arc::new(move |index| labels.get(index)) });
     let pictures = match (blobs, labels) {
         (Some(images), Some(labels)) => Some(Pictures::Files(Arc::new(images.zip(labels)?))),
         (Some(images), None) => Some(Pictures::Files(Arc::new(images.map(|image| (image, 0))))),
@@ -332,6 +372,7 @@ fn table_part(name: String, table: &Table) -> Result<Part> {
         num_samples: table.num_rows(),
         fields,
         class_counts: None,
+        label,
         pictures,
         check: Arc::new(move |index| {
             if let Some(labels) = &checked_labels {

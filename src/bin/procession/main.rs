@@ -1,4 +1,5 @@
-//! The `procession` command: trains a small model, prints the order of a plan, and measures the loader.
+//! The `procession` command: trains a small model, prints the order of a plan, measures the loader, tells what a data
+//! set holds, and packs folders into shards.
 //!
 //! Each subcommand is a file. What they share: [`output`] writes results to standard output, for people or as JSON
 //! Lines; [`stop`] says why a command ended before its end, and with which exit code; [`interrupt`] is Ctrl-C.
@@ -8,10 +9,13 @@ mod bench;
 mod chart;
 mod data;
 mod images;
+mod inspect;
 mod interrupt;
 mod order;
 mod output;
+mod pack;
 mod save;
+mod sheet;
 mod stop;
 mod train;
 
@@ -39,6 +43,8 @@ enum Command {
     Train(train::Args),
     Order(order::Args),
     Bench(bench::Args),
+    Inspect(inspect::Args),
+    Pack(pack::Args),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +57,8 @@ fn main() -> ExitCode {
         Command::Train(args) => train::run(args, &mut out),
         Command::Order(args) => order::run(args, &mut out),
         Command::Bench(args) => bench::run(args, &mut out),
+        Command::Inspect(args) => inspect::run(args, &mut out),
+        Command::Pack(args) => pack::run(args, &mut out),
     });
     // What was printed before an error is printed all the same; a closed output is then no news.
     let flushed = out.flush();

@@ -74,6 +74,36 @@ pub(crate) fn percent(fraction: f64, digits: usize) -> String {
     format!("{:.digits$} %", 100.0 * fraction)
 }
 
+/// A size as people read it.
+pub(crate) fn bytes(size_bytes: u64) -> String {
+    let units = ["kB", "MB", "GB", "TB", "PB", "EB"];
+    if size_bytes < 1000 {
+        return format!("{size_bytes} B");
+    }
+    let mut size = size_bytes as f64 / 1000.0;
+    let mut unit = 0;
+    // What would be shown as 1000.0 is 1.0 of the next unit.
+    while size >= 999.95 && unit + 1 < units.len() {
+        size /= 1000.0;
+        unit += 1;
+    }
+    format!("{size:.1} {}", units[unit])
+}
+
+/// A number and a noun, in its plural unless the number is 1.
+pub(crate) fn count(number: u64, singular: &str, plural: &str) -> String {
+    format!("{} {}", thousands(number), if number == 1 { singular } else { plural })
+}
+
+/// Text from a file as it can be shown in a line: what would move the cursor, or worse, is escaped.
+pub(crate) fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() { out.extend(character.escape_default()) } else { out.push(character) }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,5 +112,9 @@ mod tests {
     fn numbers_for_people() {
         assert_eq!([0, 999, 1_000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!(percent(0.97849, 2), "97.85 %");
+        let sizes = [0, 999, 1000, 999_949, 999_950, 1_234_567, u64::MAX].map(bytes);
+        assert_eq!(sizes, ["0 B", "999 B", "1.0 kB", "999.9 kB", "1.0 MB", "1.2 MB", "18.4 EB"]);
+        assert_eq!([1, 1000].map(|number| count(number, "class", "classes")), ["1 class", "1,000 classes"]);
+        assert_eq!(printable("caf\u{e9}\u{1b}[2J\n"), "caf\u{e9}\\u{1b}[2J\\n");
     }
 }
