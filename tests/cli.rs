@@ -439,3 +439,95 @@ fn ctrl_c_and_resume_is_no_interruption() {
     assert!(interrupted > 0);
     assert_eq!(final_weights(parts.path()), final_weights(whole.path()));
 }
+
+/// An image from the tests of decoding.
+fn picture(name: &str) -> Vec<u8> {
+    fs::read(format!("{}/tests/images/inputs/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+/// Folders of classes with three images that are whole, one that is cut off, one that claims to be huge, and a text.
+fn spoilt_pictures() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let jpeg = picture("jpeg_420_q75.jpg");
+    let files = [
+        ("a/1.jpg", jpeg.clone()),
+        ("a/2.png", picture("png_grey_8.png")),
+        ("b/3.ppm", b"P6 100000 100000 255\n\0\0\0".to_vec()),
+        ("b/4.jpg", jpeg[..jpeg.len() / 2].to_vec()),
+        ("b/5.gif", picture("gif.gif")),
+        ("b/readme.txt", b"text".to_vec()),
+    ];
+    for (name, bytes) in files {
+        fs::create_dir_all(dir.path().join(name).parent().unwrap()).unwrap();
+        fs::write(dir.path().join(name), bytes).unwrap();
+    }
+    dir
+}
+
+#[test]
+fn verify_lists_what_fails_and_why() {
+    let dir = spoilt_pictures();
+    let path = dir.path().to_str().unwrap();
+    for workers in ["0", "1", "4"] {
+        let (code, text, stderr) = run(&["verify", path, "--workers", workers]);
+        assert_eq!((code, stderr.as_str()), (1, "error: 2 of 5 samples failed\n"));
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        assert!(lines[0].starts_with("all 2: 100000 x 100000 pixels, the limit is"), "{text}");
+        assert!(lines[0].contains("b/3.ppm"), "{text}");
+        assert!(lines[1].starts_with("all 3: damaged JPEG image (file ") && lines[1].contains("b/4.jpg): "), "{text}");
+        assert!(lines[2].contains("5 samples checked") && lines[2].contains("2 failed, 1 files passed over"), "{text}");
+    }
+    let (code, text, stderr) = run(&["verify", path, "--json", "--strict"]);
+    assert_eq!((code, stderr.as_str()), (1, "error: 2 of 5 samples failed and 1 files were passed over\n"));
+    let lines = json_lines(&text);
+    let found: Vec<_> = lines.iter().map(|line| (line["index"].as_u64(), line["kind"].as_str())).collect();
+    let expected = [(None, Some("passed_over")), (Some(2), Some("limit")), (Some(3), Some("format")), (None, None)];
+    assert_eq!(found, expected);
+    assert!(lines[0]["file"].as_str().unwrap().ends_with("b/readme.txt"), "{text}");
+    assert!(lines[2]["file"].as_str().unwrap().ends_with("b/4.jpg"), "{text}");
+    assert_eq!(
+        (&lines[3]["samples"], &lines[3]["failed"], &lines[3]["passed_over"]),
+        (&5.into(), &2.into(), &1.into())
+    );
+
+    for name in ["b/3.ppm", "b/4.jpg"] {
+        fs::remove_file(dir.path().join(name)).unwrap();
+    }
+    assert!(stdout(&["verify", path]).contains("3 samples checked"));
+    assert_eq!(run(&["verify", path, "--strict"]).0, 1);
+    fs::remove_file(dir.path().join("b/readme.txt")).unwrap();
+    assert_eq!(json_lines(&stdout(&["verify", path, "--strict", "--json"])).len(), 1);
+}
+
+#[test]
+fn verify_takes_data_of_any_kind() {
+    let data = small_data();
+    assert!(stdout(&["verify", data.path().to_str().unwrap()]).contains("350 samples checked"));
+    for path in ["/no/such/directory", "Cargo.toml", "src"] {
+        let (code, _, stderr) = run(&["verify", path]);
+        assert_eq!((code, stderr.lines().count()), (1, 1), "{stderr}");
+        assert!(stderr.starts_with("error: ") && stderr.contains(path), "{stderr}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_verify_and_says_how_far_it_came() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("whole.jpg"), picture("jpeg_420_q75.jpg")).unwrap();
+    let list = dir.path().join("list.csv");
+    fs::write(&list, format!("gone.jpg,0\n{}", "whole.jpg,1\n".repeat(1_000_000))).unwrap();
+    let mut child = command(&["verify", list.to_str().unwrap(), "--json"]).spawn().unwrap();
+    let (line, mut reader) = first_line(&mut child);
+    assert!(line.contains("gone.jpg"), "{line}");
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    reader.read_to_string(&mut String::new()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    assert!(
+        stderr.starts_with("interrupted after ") && stderr.ends_with(" of 1,000,001 samples, 1 failed\n"),
+        "{stderr}"
+    );
+}

@@ -1,5 +1,6 @@
 //! The `procession` command: trains a small model, prints the order of a plan, measures the loader, tells what a data
 //! set holds, and packs folders into shards.
+//! The `procession` command: trains a small model, prints the order of a plan, measures the loader, and checks data.
 //!
 //! Each subcommand is a file. What they share: [`output`] writes results to standard output, for people or as JSON
 //! Lines; [`stop`] says why a command ended before its end, and with which exit code; [`interrupt`] is Ctrl-C.
@@ -18,6 +19,7 @@ mod save;
 mod sheet;
 mod stop;
 mod train;
+mod verify;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -45,6 +47,7 @@ enum Command {
     Bench(bench::Args),
     Inspect(inspect::Args),
     Pack(pack::Args),
+    Verify(verify::Args),
 }
 
 fn main() -> ExitCode {
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(args, &mut out),
         Command::Inspect(args) => inspect::run(args, &mut out),
         Command::Pack(args) => pack::run(args, &mut out),
+        Command::Verify(args) => verify::run(args, &mut out),
     });
     // What was printed before an error is printed all the same; a closed output is then no news.
     let flushed = out.flush();

@@ -44,7 +44,7 @@ impl Stop {
 }
 
 /// An error and its causes, outermost first, in one line.
-fn chain(error: &(dyn StdError + 'static)) -> String {
+pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |&error| error.source());
     let mut texts: Vec<String> = causes.map(|error| one_line(&error.to_string())).collect();
     // Some errors repeat their cause's text in their own.
