@@ -4,16 +4,19 @@
 //! |---|---|
 //! | in memory | `Vec<T>`, ndarray's `Array1` to `Array6` |
 //! | computed | [`from_fn`], [`try_from_fn`], [`from_fill`] |
-//! | image files in folders by class, or in a list | `ImageFolder`, `ImageList` (feature `image`) |
-//! | files of any kind | `Files` (feature `blob`) |
 //! | IDX files: MNIST, Fashion-MNIST and their kin | [`Idx`], [`Mnist`] |
-#![cfg_attr(feature = "tar", doc = "| tar shards in the convention of WebDataset | [`TarShards`], [`TarIndex`] |")]
 //! | CIFAR-10 and CIFAR-100 | [`Cifar`] |
-#![cfg_attr(feature = "csv", doc = "| tables as CSV | [`Csv`] |")]
 //! | lines of text | [`Lines`] |
 //! | flat files of tokens | [`Tokens`] |
+#![cfg_attr(feature = "blob", doc = "| files of any kind | [`Files`] |")]
+#![cfg_attr(
+    feature = "image",
+    doc = "| image files in folders by class, or in a list | [`ImageFolder`], [`ImageList`] |"
+)]
+#![cfg_attr(feature = "tar", doc = "| tar shards in the convention of WebDataset | [`TarShards`], [`TarIndex`] |")]
 #![cfg_attr(feature = "npy", doc = "| NumPy's `.npy` and `.npz` | [`Npy`], [`Npz`] |")]
-//! | Arrow files, data sets saved by Hugging Face's `datasets` | `ArrowTable` (feature `arrow`) |
+#![cfg_attr(feature = "csv", doc = "| tables as CSV | [`Csv`] |")]
+#![cfg_attr(feature = "arrow", doc = "| Arrow files, data sets saved by Hugging Face's `datasets` | [`ArrowTable`] |")]
 
 #[cfg(feature = "arrow")]
 mod arrow;
@@ -55,12 +58,12 @@ pub use blob::Blob;
 pub use cifar::{Cifar, CifarFloats, CifarImages, CifarLabels, CifarOptions, CifarPart};
 #[cfg(feature = "arrow")]
 pub use columns::{BlobColumn, Column, ColumnElement, LabelColumn, RowColumn, StringColumn, Table};
+#[cfg(feature = "csv")]
+pub use csv::{Csv, CsvColumn, CsvColumns, CsvOptions, CsvValue};
 #[cfg(feature = "blob")]
 pub use files::Files;
 #[cfg(feature = "image")]
 pub use folder::{ImageFolder, ImageFolderOptions, ImageList};
-#[cfg(feature = "csv")]
-pub use csv::{Csv, CsvColumn, CsvColumns, CsvOptions, CsvValue};
 pub use idx::{Idx, IdxElement, IdxFloats, IdxImages, IdxLabels, IdxOptions, IdxSamples, IdxType};
 pub use lines::{Lines, LinesOptions};
 pub use mapped::Mapped;

@@ -1,6 +1,5 @@
 //! The `procession` command: trains a small model, prints the order of a plan, measures the loader, tells what a data
-//! set holds, and packs folders into shards.
-//! The `procession` command: trains a small model, prints the order of a plan, measures the loader, and checks data.
+//! set holds, checks all of it, and packs folders into shards.
 //!
 //! Each subcommand is a file. What they share: [`output`] writes results to standard output, for people or as JSON
 //! Lines; [`stop`] says why a command ended before its end, and with which exit code; [`interrupt`] is Ctrl-C.
