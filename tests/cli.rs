@@ -11,6 +11,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 mod common;
+#[path = "cli/data.rs"]
+mod data;
 
 use common::{idx, small_data};
 

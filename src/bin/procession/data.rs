@@ -10,6 +10,8 @@ use procession::source::{
 };
 use procession::{Error, ErrorKind, Result, Sequence, SequenceExt};
 
+use crate::output::count;
+
 /// Images with labels, not decoded or as pixels.
 #[derive(Clone)]
 pub(crate) enum Pictures {
@@ -212,8 +214,10 @@ fn tar(path: &Path) -> Result<Data> {
         let known = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm"];
         Pictures::Files(Arc::new(shards.clone().try_map(move |sample| Ok::<_, Error>((sample.field_of(&known)?, 0)))))
     });
-    let fields =
-        extensions.iter().map(|(extension, count)| (extension.clone(), format!("in {count} samples"))).collect();
+    let fields = extensions
+        .iter()
+        .map(|(extension, &number)| (extension.clone(), format!("in {}", count(number, "sample", "samples"))))
+        .collect();
     let passed = shards
         .passed_over()
         .map(|(shard, passed)| (format!("{}/{}", shard.display(), passed.name), passed.kind.to_string()))

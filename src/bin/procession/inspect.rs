@@ -5,14 +5,14 @@ use std::path::PathBuf;
 
 use procession::image::DecodeOptions;
 use procession::source::Blob;
-use procession::{Result, Sequence};
+use procession::{Error, Result, Sequence};
 use serde::Serialize;
 
 use crate::data::{Data, Part, Pictures};
 use crate::interrupt;
 use crate::output::{Output, bytes, count, printable, thousands};
 use crate::sheet::{Sheet, SheetArgs};
-use crate::stop::Stop;
+use crate::stop::{Stop, chain};
 
 /// Tell what a data set holds: samples, fields, classes, sizes of images, and what was passed over.
 ///
@@ -82,9 +82,9 @@ struct Trouble {
 }
 
 impl Trouble {
-    fn add(&mut self, what: impl ToString) {
+    fn add(&mut self, error: &Error) {
         if self.samples == 0 {
-            self.first = what.to_string();
+            self.first = chain(error);
         }
         self.samples += 1;
     }
@@ -106,7 +106,7 @@ struct Images {
     #[serde(skip_serializing_if = "Option::is_none")]
     size_bytes: Option<Spread>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    damaged: Option<Trouble>,
+    unreadable: Option<Trouble>,
 }
 
 #[derive(Clone, Copy, Serialize)]
@@ -190,7 +190,7 @@ fn read_labels(part: &Part) -> Result<(Option<Vec<u64>>, Option<Trouble>), Stop>
         }
         match label(index) {
             Ok(label) => *counts.entry(label).or_default() += 1,
-            Err(error) => without.add(error),
+            Err(error) => without.add(&error),
         }
     }
     // Labels that are not classes, such as numbers of people, make no table.
@@ -206,7 +206,7 @@ fn read_labels(part: &Part) -> Result<(Option<Vec<u64>>, Option<Trouble>), Stop>
 /// Reads the headers of some files, evenly spaced.
 fn look_at<S: Sequence<Sample = (Blob, u32)> + ?Sized>(files: &S) -> Result<Images, Stop> {
     let looked_at = files.len().min(MAX_LOOKED_AT);
-    let (mut formats, mut damaged) = (BTreeMap::new(), Trouble::default());
+    let (mut formats, mut unreadable) = (BTreeMap::new(), Trouble::default());
     let (mut heights, mut widths, mut sizes) = (Vec::new(), Vec::new(), Vec::new());
     for number in 0..looked_at {
         if interrupt::requested() {
@@ -221,11 +221,11 @@ fn look_at<S: Sequence<Sample = (Blob, u32)> + ?Sized>(files: &S) -> Result<Imag
                 widths.push(info.width);
                 sizes.push(size_bytes);
             }
-            Err(error) => damaged.add(error),
+            Err(error) => unreadable.add(&error),
         }
     }
     let (height, width, size_bytes) = (Spread::of(heights), Spread::of(widths), Spread::of(sizes));
-    Ok(Images { looked_at, formats, height, width, size_bytes, damaged: damaged.found() })
+    Ok(Images { looked_at, formats, height, width, size_bytes, unreadable: unreadable.found() })
 }
 
 fn passed_over(data: &Data, all: bool) -> Passed<'_> {
@@ -279,9 +279,9 @@ fn show_images(part: &PartSummary<'_>, out: &mut Output) -> Result<(), Stop> {
         out.text(format_args!("    width   {}", width.show(|pixels| thousands(pixels as u64))))?;
         out.text(format_args!("    size    {}", size_bytes.show(|size| bytes(size as u64))))?;
     }
-    if let Some(Trouble { samples, first }) = &images.damaged {
-        let files = count(*samples, "file is", "files are");
-        out.text(format_args!("    {files} damaged, such as: {}", printable(first)))?;
+    if let Some(Trouble { samples, first }) = &images.unreadable {
+        let files = count(*samples, "file", "files");
+        out.text(format_args!("    {files} cannot be read, such as: {}", printable(first)))?;
     }
     Ok(())
 }

@@ -144,16 +144,18 @@ fn check_classes(classes: &[String], names: &Path, force: bool) -> Result<()> {
 /// Begins shards; with `force`, once those of the pattern that are there are removed.
 fn create(options: ShardWriterOptions, pattern: &Path, force: bool) -> Result<ShardWriter> {
     loop {
-        match options.clone().create(pattern) {
-            // It is only a shard of the pattern that an error about a file ending so is about.
-            Err(error) if force && error.kind() == ErrorKind::Io => match error.file() {
-                Some(shard) if shard.extension().is_some_and(|extension| extension == "tar") && shard.is_file() => {
-                    fs::remove_file(shard).map_err(|cause| Error::from(cause).with_file(shard))?;
-                }
-                _ => return Err(error),
-            },
-            result => return result,
+        let error = match options.clone().create(pattern) {
+            Ok(writer) => return Ok(writer),
+            Err(error) => error,
+        };
+        // An error about a file that is there and ends so is about a shard of the pattern.
+        let is_shard = |file: &&Path| file.extension().is_some_and(|extension| extension == "tar") && file.is_file();
+        let Some(shard) = error.file().filter(is_shard) else { return Err(error) };
+        if !force {
+            let message = "there is a shard of this name already, which --force would replace";
+            return Err(Error::new(error.kind(), message).with_file(shard));
         }
+        fs::remove_file(shard).map_err(|cause| Error::from(cause).with_file(shard))?;
     }
 }
 

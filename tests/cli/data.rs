@@ -1,0 +1,327 @@
+//! `inspect` and `pack`: what a data set holds, and a folder as shards.
+
+use std::fs;
+use std::path::Path;
+
+use procession::image::DecodeOptions;
+use procession::source::{Blob, ImageFolder, NpzWriter, ShardWriter, TarShards};
+use procession::{Sampler, Sequence, Shuffle};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::common::{idx, small_data};
+use crate::{json_lines, run, stdout};
+
+fn input(name: &str) -> String {
+    format!("{}/tests/images/inputs/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Files in a folder, each a copy of an image of the tests, or of nothing known.
+fn folder(files: &[(&str, &str)]) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (path, image) in files {
+        let path = dir.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        match *image {
+            "" => fs::write(path, "text").unwrap(),
+            image => drop(fs::copy(input(image), path).unwrap()),
+        }
+    }
+    dir
+}
+
+fn pets() -> TempDir {
+    folder(&[
+        ("cat/1.jpg", "jpeg_17x23.jpg"),
+        ("cat/2.png", "png_rgb_8.png"),
+        ("cat/2.txt", ""),
+        ("cat/notes.txt", ""),
+        ("dog/1.JPEG", "jpeg_420_q75.jpg"),
+        ("dog/1.png", "png_grey_8.png"),
+        ("dog/1.BOX.json", ""),
+        ("dog/more/a.b.jpe", "jpeg_grey.jpg"),
+        ("dog/more/a_b.pgm", "pgm.pgm"),
+        ("dog/.hidden", ""),
+        ("README", ""),
+        ("yak/nothing.txt", ""),
+    ])
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn inspect(path: &Path, more: &[&str]) -> Value {
+    let args = [&["inspect", text(path), "--json"], more].concat();
+    let mut lines = json_lines(&stdout(&args));
+    assert_eq!(lines.len(), 1);
+    lines.remove(0)
+}
+
+#[test]
+fn inspect_tells_what_a_folder_holds() {
+    let dir = pets();
+    let found = inspect(dir.path(), &[]);
+    assert_eq!(
+        (&found["kind"], &found["classes"]),
+        (&json!("folder of images by class"), &json!(["cat", "dog", "yak"]))
+    );
+    let part = &found["parts"][0];
+    assert_eq!((&part["samples"], &part["class_counts"]), (&json!(6), &json!([2, 4, 0])));
+    assert_eq!(part["fields"][1], json!({"name": "label", "type": "u32"}));
+    assert_eq!(part["images"]["formats"], json!({"JPEG": 3, "PNG": 2, "PNM": 1}));
+    assert_eq!(part["images"]["width"]["min"], 17);
+    let passed = &found["passed_over"];
+    let reasons = json!({"hidden": 1, "in no class's folder": 1, "not a known kind of file": 4});
+    assert_eq!((&passed["count"], &passed["by_reason"]), (&json!(6), &reasons));
+    assert_eq!(passed["files"].as_array().unwrap().len(), 5);
+    assert_eq!(inspect(dir.path(), &["--all"])["passed_over"]["files"].as_array().unwrap().len(), 6);
+
+    let shown = stdout(&["inspect", text(dir.path())]);
+    for line in [
+        "all, 6 samples",
+        "  images in 6 files: 3 JPEG, 2 PNG, 1 PNM",
+        "  3 classes",
+        &format!("    cat  2  {}", "\u{2588}".repeat(20)),
+        &format!("    dog  4  {}", "\u{2588}".repeat(40)),
+        "    yak  0",
+        "passed over, 6 files",
+        "  4  not a known kind of file",
+        "  and 1 more; --all lists them",
+    ] {
+        assert!(shown.lines().any(|shown| shown == line), "{line:?} in {shown}");
+    }
+    assert!(!stdout(&["inspect", text(dir.path()), "--all"]).contains("more;"));
+}
+
+#[test]
+fn inspect_cuts_a_long_list_of_classes() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows = (0..40).flat_map(|class| (0..=class % 30).map(move |image| format!("{image}.jpg,class{class:02}\n")));
+    let list = dir.path().join("list.csv");
+    fs::write(&list, rows.collect::<String>()).unwrap();
+    let shown = stdout(&["inspect", text(&list)]);
+    let names: Vec<&str> = shown.lines().filter_map(|line| line.trim().strip_prefix("class")).collect();
+    let mut sorted = names.clone();
+    sorted.sort_unstable();
+    assert_eq!((names.len(), &names), (24, &sorted));
+    assert!(shown.contains("    class29  30  ") && !shown.contains("class00"), "{shown}");
+    assert!(shown.contains("    and 16 more classes of 1 to 8; --all lists them"), "{shown}");
+    assert!(
+        shown.contains("    100 files cannot be read, such as: ") && shown.contains("none that can be read"),
+        "{shown}"
+    );
+    let all = stdout(&["inspect", text(&list), "--all"]);
+    assert!(all.contains("    class00   1  \u{2588}") && !all.contains("more classes"), "{all}");
+    assert_eq!(inspect(&list, &[])["parts"][0]["class_counts"].as_array().unwrap().len(), 40);
+}
+
+#[test]
+fn inspect_opens_every_kind() {
+    let data = small_data();
+    let found = inspect(data.path(), &[]);
+    let parts: Vec<_> =
+        found["parts"].as_array().unwrap().iter().map(|part| (&part["name"], &part["samples"])).collect();
+    assert_eq!(parts, [(&json!("train"), &json!(300)), (&json!("test"), &json!(50))]);
+    assert_eq!(found["parts"][1]["class_counts"].as_array().unwrap().len(), 10);
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    fs::write(path("images"), idx(&[2, 3, 4], &[7; 24])).unwrap();
+    let mut npy = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+    npy.extend(format!("{:<117}\n", "{'descr': '<i2', 'fortran_order': False, 'shape': (3, 2), }").bytes());
+    npy.extend([0; 12]);
+    fs::write(path("a.npy"), npy).unwrap();
+    let mut npz = NpzWriter::create(path("b.npz")).unwrap();
+    npz.add("x", &ndarray::arr2(&[[1.0_f32, 2.0], [3.0, 4.0]])).unwrap();
+    npz.finish().unwrap();
+    fs::create_dir(path("flat")).unwrap();
+    fs::copy(input("png_rgb_8.png"), path("flat/1.png")).unwrap();
+    for (name, kind, samples, fields) in [
+        ("images", "IDX", 2, json!([{"name": "sample", "type": "u8 [3, 4]"}])),
+        ("a.npy", "NumPy array", 3, json!([{"name": "sample", "type": "i16 [2]"}])),
+        ("b.npz", "NumPy archive", 2, json!([{"name": "sample", "type": "f32 [2]"}])),
+        (
+            "flat",
+            "folder of images without classes",
+            1,
+            json!([{"name": "image", "type": "image file"}, {"name": "label", "type": "u32"}]),
+        ),
+    ] {
+        let found = inspect(&path(name), &[]);
+        assert_eq!((&found["kind"], &found["parts"][0]["samples"]), (&json!(kind), &json!(samples)), "{name}");
+        assert_eq!(found["parts"][0]["fields"], fields, "{name}");
+    }
+    let arrow = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/formats/arrow/saved");
+    let found = inspect(&arrow, &[]);
+    assert_eq!(found["kind"], "Arrow data set in splits");
+    assert!(found["parts"][0]["class_counts"].is_array(), "{found}");
+}
+
+#[test]
+fn inspect_counts_the_labels_of_shards() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = ShardWriter::create(dir.path().join("s-%d.tar")).unwrap();
+    let image = fs::read(input("png_rgb_8.png")).unwrap();
+    for (key, class) in [("a", "2"), ("b", "0"), ("c", "2\n"), ("d", "x")] {
+        writer.append(key, &[("png", &image), ("cls", class.as_bytes())]).unwrap();
+    }
+    writer.append("e", &[("png", &image)]).unwrap();
+    writer.finish().unwrap();
+    let found = inspect(dir.path(), &[]);
+    let part = &found["parts"][0];
+    assert_eq!((&found["kind"], &part["class_counts"]), (&json!("tar, 1 shard"), &json!([1, 0, 2])));
+    assert_eq!(part["without_label"]["samples"], 2);
+    assert!(part["without_label"]["first"].as_str().unwrap().contains("s-0.tar/d.cls"), "{part}");
+    fs::write(dir.path().join("classes.txt"), "ant\nbee\ncat\ndog\n").unwrap();
+    let shown = stdout(&["inspect", text(dir.path())]);
+    for line in
+        ["    ant  1  ", "    cat  2  ", "    dog  0", "  2 samples without a label, such as: ", "  cls  in 4 samples"]
+    {
+        assert!(shown.contains(line), "{line:?} in {shown}");
+    }
+}
+
+#[test]
+fn what_is_no_data_set_is_told_in_one_line() {
+    let dir = folder(&[("text/a.txt", ""), ("notes.md", ""), ("broken/a/1.png", "")]);
+    fs::create_dir(dir.path().join("empty")).unwrap();
+    let path = |name: &str| text(&dir.path().join(name)).to_owned();
+    let sheet = path("sheet.png");
+    let (notes, empty, broken) = (path("notes.md"), path("empty"), path("broken"));
+    fs::write(path("x.npy"), b"\x93NUMPY").unwrap();
+    fs::write(path("x.csv"), "a,b,c\n").unwrap();
+    fs::write(path("x"), idx(&[3], &[1, 2, 3])).unwrap();
+    let (npy, csv, labels, missing) = (path("x.npy"), path("x.csv"), path("x"), path("missing"));
+    let text_only = path("text");
+    let (out, no_way) = (path("out"), path("no/way.png"));
+    let cases: [(&[&str], i32, &str); 15] = [
+        (&["inspect", &notes], 1, "no data set of a known kind, expected a folder"),
+        (&["inspect", &missing], 1, "missing"),
+        (&["inspect", &empty], 1, "no image in the folder"),
+        (&["inspect", &text_only], 1, "such as "),
+        (&["inspect", &npy], 1, "x.npy"),
+        (&["inspect", &csv], 1, "3 fields, expected 2"),
+        (&["inspect", &labels, "--sheet", &sheet], 1, "no images to draw in the data set"),
+        (&["inspect", &broken, "--sheet", &sheet], 1, "1.png"),
+        (&["inspect", "data/fashion-mnist-sample", "--sheet", &no_way], 1, "way.png"),
+        (&["inspect", &labels, "--count", "3"], 2, "--sheet"),
+        (&["inspect", &labels, "--sheet", &sheet, "--count", "0"], 2, "--count"),
+        (&["inspect", &labels, "--sheet", &sheet, "--size", "513"], 2, "--size"),
+        (&["pack", &missing, &out], 1, "missing"),
+        (&["pack", &text_only, &out], 1, "no image in the folder"),
+        (&["pack", &broken, &out, "--max-samples", "0"], 1, "shards of 0 samples"),
+    ];
+    for (args, code, what) in cases {
+        let (actual, _, stderr) = run(args);
+        assert_eq!((actual, stderr.lines().count()), (code, 1), "{args:?}: {stderr}");
+        assert!(stderr.starts_with("error: ") && stderr.contains(what), "{args:?}: {stderr}");
+    }
+    assert!(!Path::new(&sheet).exists());
+}
+
+#[test]
+fn a_sheet_shows_a_batch() {
+    let (pets, small) = (pets(), small_data());
+    let out = tempfile::tempdir().unwrap();
+    let path = |name: &str| out.path().join(name);
+    let draw = |data: &TempDir, name: &str, more: &[&str]| -> Vec<u8> {
+        let (file, path) = (path(name), text(data.path()));
+        let args = [&["--sheet", text(&file)], more].concat();
+        let sheet = &inspect(Path::new(path), &args)["sheet"];
+        let image = DecodeOptions::new().decode(&Blob::read(&file).unwrap()).unwrap();
+        let extents = json!([image.height(), image.width()]);
+        assert_eq!(json!([sheet["height"], sheet["width"]]), extents);
+        fs::read(file).unwrap()
+    };
+    // Six images in four columns and two rows, each of 20 pixels and 4 of a gap, with two lines of ten pixels for what
+    // has more than two letters, and one for a digit.
+    let first = draw(&pets, "a.png", &["--size", "20"]);
+    let extents = |name: &str| DecodeOptions::new().info(&Blob::read(path(name)).unwrap()).unwrap();
+    assert_eq!((extents("a.png").height, extents("a.png").width), (4 + 2 * (20 + 4 + 20 + 4), 4 + 4 * 24));
+    assert_eq!(draw(&pets, "b.png", &["--size", "20"]), first, "the same seed, the same file");
+    assert_ne!(draw(&pets, "b.png", &["--size", "20", "--seed", "1"]), first);
+    assert_ne!(draw(&pets, "b.png", &["--size", "20", "--plain"]), first);
+    let digits = draw(&small, "d.png", &["--count", "8"]);
+    assert_eq!((extents("d.png").height, extents("d.png").width), (4 + 2 * (112 + 4 + 10 + 4), 4 + 4 * 116));
+    assert_ne!(draw(&small, "d.png", &["--count", "8", "--plain"]), digits);
+    let shown = stdout(&["inspect", text(small.path()), "--sheet", text(&path("e.png"))]);
+    assert!(shown.trim_end().ends_with("e.png: 32 images on 932 x 524 pixels"), "{shown}");
+    assert_eq!(fs::read_dir(out.path()).unwrap().count(), 4, "and no temporary files");
+}
+
+/// Images, labels and other fields of shards, in their order.
+type Packed = Vec<(Vec<u8>, u32, Vec<String>)>;
+
+fn packed(path: &Path) -> Packed {
+    let shards = TarShards::open(path).unwrap();
+    let samples = shards.images_and_labels();
+    let fields = |index| shards.get(index).unwrap().extensions().map(str::to_owned).collect();
+    (0..shards.len())
+        .map(|index| {
+            let (image, label) = samples.get(index).unwrap();
+            (image.to_vec(), label, fields(index))
+        })
+        .collect()
+}
+
+#[test]
+fn shards_hold_what_the_folder_did() {
+    let pets = pets();
+    let folder = ImageFolder::open(pets.path()).unwrap();
+    let out = tempfile::tempdir().unwrap();
+    let shards = out.path().join("new/shards");
+    let line = &json_lines(&stdout(&["pack", text(pets.path()), text(&shards), "--json", "--max-samples", "4"]))[0];
+    assert_eq!(
+        (&line["samples"], &line["classes"], &line["joined"]),
+        (&json!(6), &json!(["cat", "dog", "yak"]), &json!(2))
+    );
+    assert_eq!(line["passed_over"], 4);
+    let sizes: Vec<_> = line["shards"].as_array().unwrap().iter().map(|shard| &shard["samples"]).collect();
+    assert_eq!(sizes, [4, 2]);
+    let images = |packed: Packed| -> Vec<(Vec<u8>, u32)> { packed.into_iter().map(|(i, l, _)| (i, l)).collect() };
+    let expected: Vec<(Vec<u8>, u32)> = (0..folder.len())
+        .map(|index| folder.get(index).unwrap())
+        .map(|(image, label)| (image.to_vec(), label))
+        .collect();
+    let found = packed(&shards);
+    let fields: Vec<String> = found.iter().map(|(_, _, fields)| fields.join(" ")).collect();
+    assert_eq!(fields, ["jpg cls", "png cls txt", "jpeg cls box.json", "png cls box.json", "jpg cls", "ppm cls"]);
+    assert_eq!(images(found), expected);
+    let read = TarShards::open(&shards).unwrap();
+    let keys: Vec<&str> = (0..6).map(|index| read.entry(index).key()).collect();
+    assert_eq!(keys, ["cat/1", "cat/2", "dog/1", "dog/1_2", "dog/more/a_b", "dog/more/a_b_2"]);
+    assert_eq!(fs::read_to_string(shards.join("classes.txt")).unwrap(), "cat\ndog\nyak\n");
+    assert_eq!(inspect(&shards, &[])["parts"][0]["class_counts"], json!([2, 4, 0]));
+
+    // What is there stays, unless it is to be replaced, and then all of it is.
+    let again = ["pack", text(pets.path()), text(&shards), "--shuffle", "5"];
+    let (code, _, stderr) = run(&again);
+    assert!(code == 1 && stderr.contains("--force") && stderr.lines().count() == 1, "{stderr}");
+    let text_shown = stdout(&[&again[..], &["--force"]].concat());
+    assert!(text_shown.contains("6 samples of 3 classes in 1 shard, "), "{text_shown}");
+    let order = Shuffle::new(6, 5);
+    let shuffled: Vec<_> = (0..6).map(|position| expected[order.index(0, position) as usize].clone()).collect();
+    assert_eq!(images(packed(&shards)), shuffled);
+    assert_eq!(fs::read_dir(&shards).unwrap().count(), 2);
+}
+
+#[test]
+fn shards_are_not_mixed_with_others() {
+    let pets = pets();
+    let out = tempfile::tempdir().unwrap();
+    let (train, test) = (out.path().join("train-%03d.tar"), out.path().join("test-%03d.tar"));
+    stdout(&["pack", text(pets.path()), text(&train)]);
+    stdout(&["pack", text(pets.path()), text(&test), "--max-bytes", "1"]);
+    assert!(out.path().join("test-005.tar").exists() && out.path().join("train-000.tar").exists());
+    let others = folder(&[("bird/1.png", "png_rgb_8.png")]);
+    let (code, _, stderr) = run(&["pack", text(others.path()), text(&out.path().join("more-%d.tar"))]);
+    assert!(code == 1 && stderr.contains("classes.txt") && stderr.lines().count() == 1, "{stderr}");
+    assert!(!out.path().join("more-0.tar").exists());
+    let (code, _, stderr) = run(&["pack", text(pets.path()), text(&pets.path().join("cat/shards"))]);
+    assert!(code == 1 && stderr.contains("expected another one"), "{stderr}");
+    assert!(!pets.path().join("cat/shards").exists());
+    let twice = folder(&[("a/1.png", "png_rgb_8.png"), ("a/1.txt", ""), ("a/1.TXT", "")]);
+    let (code, _, stderr) = run(&["pack", text(twice.path()), text(&out.path().join("twice"))]);
+    assert!(code == 1 && stderr.contains("the field `txt` twice") && stderr.contains("1.png"), "{stderr}");
+}
