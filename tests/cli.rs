@@ -208,7 +208,7 @@ fn mistakes_are_named_in_one_line() {
         ("train --workers -1", 2, "unexpected argument '-1'"),
         ("train --window 0", 1, "a window of 0 batches, expected at least 1"),
         ("train --data /no/such/directory", 1, "/no/such/directory"),
-        ("train --data /", 1, "train-images-idx3-ubyte"),
+        ("train --data src", 1, "no image in the folder"),
         ("train --learning-rate 1e30 --hidden 4", 1, "of epoch 0 with samples "),
         ("order", 2, "--len <N>"),
         ("order --len x", 2, "invalid value 'x' for '--len <N>'"),
@@ -532,4 +532,129 @@ fn ctrl_c_ends_verify_and_says_how_far_it_came() {
         stderr.starts_with("interrupted after ") && stderr.ends_with(" of 1,000,001 samples, 1 failed\n"),
         "{stderr}"
     );
+}
+
+/// Two classes that anyone can tell apart: 20 dark and 20 bright images, of many sizes. Their names, labels and bytes.
+fn dark_and_bright() -> Vec<(String, u32, Vec<u8>)> {
+    let image = |class: u32, number: u32| {
+        let (height, width) = (20 + number, 30 - number);
+        let pixels = (0..height * width * 3).map(|at| (200 * class + (at * 7 + number * 13) % 50) as u8);
+        let header = format!("P6 {width} {height} 255\n").into_bytes();
+        header.into_iter().chain(pixels).collect()
+    };
+    let name = |class: u32, number| format!("{}/{number:02}.ppm", ["bright", "dark"][class as usize]);
+    let classes = (0..2).flat_map(|class| (0..20).map(move |number| (class, number)));
+    classes.map(|(class, number)| (name(class, number), class, image(1 - class, number))).collect()
+}
+
+/// The same images as a folder of classes, a list and a tar.
+fn dark_and_bright_data() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let mut list = String::from("path,label\n");
+    let mut tar = procession::source::TarWriter::new(Vec::new());
+    for (name, label, bytes) in dark_and_bright() {
+        let file = dir.path().join("folder").join(&name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, &bytes).unwrap();
+        list += &format!("folder/{name},{label}\n");
+        let key = name.strip_suffix(".ppm").unwrap();
+        tar.append(key, &[("ppm", &bytes), ("cls", label.to_string().as_bytes())]).unwrap();
+    }
+    fs::write(dir.path().join("list.csv"), list).unwrap();
+    fs::write(dir.path().join("shard.tar"), tar.finish().unwrap()).unwrap();
+    dir
+}
+
+#[test]
+fn training_on_images_of_any_kind_is_the_same() {
+    let dir = dark_and_bright_data();
+    let figures = |name: &str, more: &str| {
+        let path = dir.path().join(name);
+        let mut args = words("train --json --hidden 8 --dropout 0 --epochs 12 --batch-size 8 --learning-rate 0.01");
+        args.extend(words(more));
+        args.extend(["--data", path.to_str().unwrap()]);
+        let lines = json_lines(&stdout(&args));
+        let keys = ["samples", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "test_loss_ema"];
+        lines.iter().map(|line| keys.map(|key| line.get(key).and_then(Value::as_f64))).collect::<Vec<_>>()
+    };
+    let expected = figures("folder", "");
+    assert_eq!(expected[0][0], Some(36.0), "a tenth of the 40 images is held out");
+    let [.., accuracy, _, test_accuracy, _] = *expected.last().unwrap();
+    assert_eq!((accuracy, test_accuracy), (Some(1.0), Some(1.0)), "{expected:?}");
+    for (name, more) in [
+        ("shard.tar", ""),
+        ("list.csv", ""),
+        ("folder", "--cache 0 --workers 0"),
+        ("folder", "--size 28 --test-fraction 0.1 --workers 3"),
+    ] {
+        assert_eq!(figures(name, more), expected, "{name} {more}");
+    }
+    for more in ["--size 7", "--rgb", "--split-seed 1", "--test-fraction 0.25"] {
+        assert_ne!(figures("folder", more), expected, "{more}");
+    }
+}
+
+#[test]
+fn training_on_images_goes_on_where_it_was_and_not_with_others() {
+    let dir = dark_and_bright_data();
+    let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let train = |name: &str, out: &TempDir, more: &str| {
+        let path = dir.path().join(name);
+        let mut args = words("train --hidden 8 --batch-size 8 --resume");
+        args.extend(words(more));
+        args.extend(["--data", path.to_str().unwrap(), "--out", out.path().to_str().unwrap()]);
+        run(&args)
+    };
+    let (code, text, _) = train("folder", &whole, "--epochs 4");
+    assert!(code == 0 && text.contains("36 images to train with, 4 to test with"), "{text}");
+    assert!(text.contains("784 > 8 > 2, "), "{text}");
+    assert_eq!(train("folder", &parts, "--epochs 2").0, 0);
+    let (code, _, stderr) = train("folder", &parts, "--epochs 4 --test-fraction 0.2");
+    assert_eq!((code, stderr.lines().count()), (1, 1), "{stderr}");
+    assert!(stderr.contains("the state does not fit"), "{stderr}");
+    assert_eq!(train("folder", &parts, "--epochs 4").0, 0);
+    assert_eq!(final_weights(parts.path()), final_weights(whole.path()));
+}
+
+#[test]
+fn data_that_cannot_be_trained_on_are_refused() {
+    let dir = dark_and_bright_data();
+    let small = small_data();
+    let bright = dir.path().join("folder/bright");
+    fs::write(dir.path().join("three.csv"), "folder/bright/00.ppm,0\nfolder/dark/00.ppm,1\nfolder/dark/01.ppm,1\n")
+        .unwrap();
+    fs::write(dir.path().join("far.csv"), "folder/bright/00.ppm,0\nfolder/dark/00.ppm,4000000000\n").unwrap();
+    fs::write(dir.path().join("gone.csv"), "folder/none.ppm,0\nfolder/dark/00.ppm,1\n").unwrap();
+    fs::write(dir.path().join("text.csv"), "text of no image\n").unwrap();
+    let numbers = format!("{}/tests/formats/f4-little.npy", env!("CARGO_MANIFEST_DIR"));
+    let cases = [
+        (bright, "", "labels of 1 class, expected at least 2"),
+        (dir.path().join("three.csv"), "", "3 samples, 3 of them to train with and 0 to test with"),
+        (dir.path().join("far.csv"), "", "a label of 4,000,000,000, expected a class from 0 to 999,999"),
+        (dir.path().join("gone.csv"), "--test-fraction 0.5", "folder/none.ppm"),
+        (dir.path().join("text.csv"), "", "text.csv"),
+        (dir.path().join("folder"), "--test-fraction 0", "a test fraction of 0, expected a number above 0"),
+        (dir.path().join("folder"), "--test-fraction nan", "a test fraction of NaN"),
+        (numbers.into(), "", "no images in these data"),
+        (small.path().to_owned(), "--test-fraction 0.5", "but the data have a part to test with"),
+        (small.path().to_owned(), "--test-fraction 0.5 --size 7", "but the data have a part to test with"),
+    ];
+    for (path, more, what) in cases {
+        let mut args = vec!["train", "--hidden", "4", "--data", path.to_str().unwrap()];
+        args.extend(words(more));
+        let (code, _, stderr) = run(&args);
+        assert_eq!((code, stderr.lines().count()), (1, 1), "{path:?} {more}: {stderr}");
+        assert!(stderr.starts_with("error: ") && stderr.contains(what), "{path:?} {more}: {stderr}");
+    }
+    for more in ["--size 0", "--size 5000", "--size x", "--cache -1"] {
+        assert_eq!(run(&[words("train --data x"), words(more)].concat()).0, 2, "{more}");
+    }
+    assert_eq!(run(&words("train --rgb")).0, 2, "there is nothing to resize without data");
+}
+
+#[test]
+fn idx_images_can_be_resized() {
+    let data = small_data();
+    let text = stdout(&train(&data, "--epochs 1 --size 4 --rgb"));
+    assert!(text.contains("300 images to train with, 50 to test with") && text.contains("48 > 12 > 10"), "{text}");
 }

@@ -18,6 +18,7 @@ mod save;
 mod sheet;
 mod stop;
 mod train;
+mod training_data;
 mod verify;
 
 use std::io::{self, Write};

@@ -11,10 +11,11 @@ use procession::train::{
 use procession::{Bottleneck, Epoch, Epochs, Error, ErrorKind, Loader, Result, Sequence, Window};
 use serde::Serialize;
 
-use crate::images::{self, Images, NUM_CLASSES};
+use crate::images::{self, Images};
 use crate::interrupt;
 use crate::output::{Output, percent, thousands};
 use crate::stop::Stop;
+use crate::training_data::DataArgs;
 use crate::{chart, save};
 
 /// Train a multi-layer perceptron, and test it with raw and with averaged weights.
@@ -27,10 +28,8 @@ use crate::{chart, save};
 /// them, nor does it change anything if a training is ended at any moment, by Ctrl-C or by a crash, and resumed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Directory with the four IDX files of MNIST or its kin, plain or .gz [default: the sample of Fashion-MNIST that
-    /// comes with the program]
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataArgs,
     /// Number of epochs
     #[arg(long, value_name = "N", default_value_t = 10)]
     epochs: u64,
@@ -76,8 +75,8 @@ pub(crate) struct Args {
 const MAX_PARAMS: usize = 100_000_000;
 
 impl Args {
-    fn model(&self, num_pixels: usize) -> Result<Model> {
-        let widths = [&[num_pixels], &self.hidden[..], &[NUM_CLASSES]].concat();
+    fn model(&self, num_pixels: usize, num_classes: usize) -> Result<Model> {
+        let widths = [&[num_pixels], &self.hidden[..], &[num_classes]].concat();
         let products = widths.windows(2).map(|pair| pair[0].checked_add(1)?.checked_mul(pair[1]));
         let params = products.reduce(|sum, params| sum?.checked_add(params?)).flatten();
         if params.is_none_or(|params| params > MAX_PARAMS) {
@@ -96,7 +95,7 @@ impl Args {
                 .relu(format!("relu{number}"))
                 .dropout(format!("dropout{number}"), self.dropout);
         }
-        builder.dense("logits", NUM_CLASSES).build()
+        builder.dense("logits", num_classes).build()
     }
 
     fn check(&self) -> Result<()> {
@@ -147,7 +146,10 @@ struct LastLine {
 
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<(), Stop> {
     args.check()?;
-    let mut training = Training::new(args)?;
+    let mut training = Training::new(args).map_err(|error| match error.kind() {
+        ErrorKind::Interrupted => Stop::Interrupted(error.message().to_owned()),
+        _ => error.into(),
+    })?;
     let epochs = training.start(out)?;
     let ended = training.epochs(epochs, out);
     if let Ok(()) | Err(Stop::Interrupted(_)) = ended {
@@ -161,6 +163,9 @@ const AVERAGE: &str = "ema";
 
 struct Training<'a> {
     args: &'a Args,
+    /// What people call the data.
+    data: String,
+    num_classes: usize,
     loader: Loader<Images>,
     test: Loader<Images>,
     num_test_samples: usize,
@@ -190,9 +195,10 @@ impl Tally {
 
 impl<'a> Training<'a> {
     fn new(args: &'a Args) -> Result<Self> {
-        let data = images::open(args.data.as_deref())?;
         let num_workers = images::num_workers(args.workers)?;
-        let model = args.model(images::num_pixels(&data.train))?;
+        let data = args.data.open(num_workers)?;
+        let num_classes = data.num_classes;
+        let model = args.model(data.num_pixels, num_classes)?;
         let num_test_samples = data.test.len();
         let loader = Loader::builder(data.train)
             .batch_size(args.batch_size)
@@ -214,7 +220,7 @@ impl<'a> Training<'a> {
             save::directory(dir)?;
             trainer = trainer.checkpoints(CheckpointDir::new(dir), args.checkpoint_every)?;
         }
-        Ok(Self { args, loader, test, num_test_samples, trainer, tally })
+        Ok(Self { args, data: data.name, num_classes, loader, test, num_test_samples, trainer, tally })
     }
 
     /// Tells what there is, and where it starts.
@@ -244,11 +250,11 @@ impl<'a> Training<'a> {
 
     fn introduce(&self, start: &str, out: &mut Output) -> Result<(), Stop> {
         let model = self.trainer.model();
-        let widths = [&[model.input_width()], &self.args.hidden[..], &[NUM_CLASSES]].concat();
+        let widths = [&[model.input_width()], &self.args.hidden[..], &[self.num_classes]].concat();
         let widths: Vec<String> = widths.iter().map(usize::to_string).collect();
-        let data = self.args.data.as_ref().map_or("a sample of Fashion-MNIST".into(), |dir| dir.to_string_lossy());
         let num_samples = self.loader.state(0).num_positions;
         let (train, test) = (thousands(num_samples), thousands(self.num_test_samples as u64));
+        let data = &self.data;
         out.text(format_args!("data     {data}: {train} images to train with, {test} to test with"))?;
         out.text(format_args!("model    {}, {} parameters", widths.join(" > "), thousands(model.num_params() as u64)))?;
         out.text(format_args!(
