@@ -658,3 +658,40 @@ fn idx_images_can_be_resized() {
     let text = stdout(&train(&data, "--epochs 1 --size 4 --rgb"));
     assert!(text.contains("300 images to train with, 50 to test with") && text.contains("48 > 12 > 10"), "{text}");
 }
+
+#[test]
+fn bench_measures_data_at_a_path() {
+    let dir = dark_and_bright_data();
+    let small = small_data();
+    for path in [dir.path().join("folder"), dir.path().join("shard.tar"), small.path().to_owned()] {
+        let args = [vec!["bench", path.to_str().unwrap()], words("--seconds 1 --size 16 --workers 0,2")].concat();
+        let lines = json_lines(&stdout(&[&args[..], &["--json"]].concat()));
+        let [stages, naive, none, two, advice] = &lines[..] else { panic!("{lines:?}") };
+        let parts = ["read_fraction", "decode_fraction", "assemble_fraction"];
+        let sum: f64 = parts.iter().map(|&part| stages[part].as_f64().unwrap()).sum();
+        assert!((sum - 1.0).abs() < 1e-6 && stages["samples"].as_u64().unwrap() >= 1, "{stages}");
+        for (line, workers) in [(naive, None), (none, Some(0)), (two, Some(2))] {
+            assert_eq!(line["workers"].as_u64(), workers, "{line}");
+            assert!(line["samples_per_second"].as_f64().unwrap() > 0.0 && line["ratio"].as_f64().unwrap() > 0.0);
+        }
+        assert_eq!(advice["recommended_workers"], 2, "{advice}");
+        assert!(["reading", "decoding", "assembling"].contains(&advice["bound_by"].as_str().unwrap()), "{advice}");
+        let text = stdout(&args);
+        for part in ["16 x 16", "first pass over", "naive", "0 workers", "2 workers", "recommended: --workers "] {
+            assert!(text.contains(part), "{part:?} in {text}");
+        }
+    }
+    let spoilt = spoilt_pictures();
+    let text = stdout(&["bench", spoilt.path().to_str().unwrap(), "--seconds", "1"]);
+    assert!(text.contains("224 x 224") && text.contains("2 samples failed and are left out"), "{text}");
+    let fails = |line: &str| {
+        let (code, _, stderr) = run(&words(line));
+        assert!(code != 0 && stderr.lines().count() == 1, "{line}: {stderr}");
+        stderr
+    };
+    assert!(fails("bench tests/images/inputs --seconds 0").contains("0 seconds, expected a number above 0"));
+    assert!(fails("bench tests/images/inputs --samples 0").contains("0 samples, expected at least 1"));
+    assert!(fails("bench tests/formats/f4-little.npy").contains("no images in these data"));
+    assert!(fails("bench /no/such/path").contains("/no/such/path"));
+    assert!(fails("bench --seconds 1").contains("PATH"));
+}

@@ -1,6 +1,7 @@
-//! `procession bench`: the loader against a naive generator, on the shipped data.
+//! `procession bench`: the loader against a naive generator, on the shipped data or on others.
 
 use std::hint::black_box;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use ndarray::{Array1, Array2};
@@ -9,34 +10,75 @@ use procession::{Bottleneck, Error, ErrorKind, Loader, Plan, Report, Result, Seq
 use serde::Serialize;
 
 use crate::augment::{SIDE, augment};
+use crate::bench_data;
 use crate::images::{self, Images};
 use crate::interrupt;
 use crate::output::{Output, thousands};
 use crate::stop::Stop;
 
-/// Measure the loader against a naive generator, on the sample of Fashion-MNIST that comes with the program.
+/// Measure the loader against a naive generator, on images of yours or on the sample of Fashion-MNIST that comes with the
+/// program.
 ///
 /// The naive generator is what one writes without a loader: one thread that gathers the samples of a shuffled batch,
 /// converts them, and puts them in a batch of fresh memory, when the training loop asks for it. The training loop does
 /// nothing here, so that every batch is waited for. Both are measured in turn, several times, and medians are shown;
 /// the ratio is that of the samples per second to the naive generator's.
+///
+/// With a path, samples are drawn by a shuffle, decoded, resized and converted to floats. One thread reads them first, and
+/// tells how much of its time goes to reading and how much to decoding; what follows finds the files in the system's cache
+/// as far as they fit. At the end it says how many workers to use.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Samples in a batch
-    #[arg(long, value_name = "N", default_value_t = 128)]
-    batch_size: usize,
+    /// A folder of images by class, a folder or a list of images, tar shards, IDX, CIFAR or Arrow files
+    pub(crate) path: Option<PathBuf>,
+    /// Height and width to which images are resized [default: 224 for image files, as they are for IDX and CIFAR]
+    #[arg(long, value_name = "PX", requires = "path", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) size: Option<u16>,
+    /// How long it may take in all, about
+    #[arg(long, value_name = "S", requires = "path", default_value_t = 20.0)]
+    pub(crate) seconds: f64,
+    /// The most samples to read
+    #[arg(long, value_name = "N", requires = "path", default_value_t = 10_000)]
+    pub(crate) samples: u64,
+    /// Samples in a batch [default: 128; 32 with a path]
+    #[arg(long, value_name = "N")]
+    pub(crate) batch_size: Option<usize>,
     /// Numbers of workers to measure, separated by commas [default: 0, 1, 2, 4 and so on up to the number of
     /// processors]
     #[arg(long, value_name = "N,..", value_delimiter = ',')]
     workers: Vec<usize>,
-    /// How often each is measured
-    #[arg(long, value_name = "N", default_value_t = 7)]
-    repeats: usize,
+    /// How often each is measured [default: 7; 3 with a path]
+    #[arg(long, value_name = "N")]
+    repeats: Option<usize>,
 }
+
+impl Args {
+    /// How often each is measured, where nothing else is asked for.
+    pub(crate) fn repeats_of(&self, default: usize) -> usize {
+        self.repeats.unwrap_or(default)
+    }
+
+    fn check(&self) -> Result<()> {
+        let wrong = |message: String| Err(Error::new(ErrorKind::Argument, message));
+        if self.repeats == Some(0) {
+            return wrong("0 repeats, expected at least 1".to_owned());
+        }
+        if !(self.seconds > 0.0 && self.seconds <= 86_400.0) {
+            return wrong(format!("{} seconds, expected a number above 0 and at most 86400", self.seconds));
+        }
+        if self.samples == 0 {
+            return wrong("0 samples, expected at least 1".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// Samples in a batch of the shipped data, where nothing else is asked for.
+const BATCH_SIZE: usize = 128;
 
 /// How long one measurement takes, about.
 const TARGET: Duration = Duration::from_millis(120);
-const SEED: u64 = 0;
+pub(crate) const SEED: u64 = 0;
 
 /// What is done with a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -71,18 +113,19 @@ struct Line<'a> {
 }
 
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<(), Stop> {
-    if args.repeats == 0 {
-        return Err(Error::new(ErrorKind::Argument, "0 repeats, expected at least 1").into());
-    }
+    args.check()?;
     let workers = match &args.workers[..] {
         [] => default_workers(num_cpus::get()),
         asked => asked.iter().map(|&workers| images::num_workers(Some(workers))).collect::<Result<_>>()?,
     };
-    let data = Mnist::fashion_sample().train;
+    let batch_size = args.batch_size.unwrap_or(BATCH_SIZE);
     // An impossible batch size is told before anything is printed.
-    Plan::new(Shuffle::new(data.len() as u64, SEED), args.batch_size as u64)?;
+    Plan::new(Shuffle::new(1, SEED), batch_size as u64)?;
+    if let Some(path) = &args.path {
+        return bench_data::run(path, &workers, args, out);
+    }
+    let data = Mnist::fashion_sample().train;
     let num_samples = thousands(data.len() as u64);
-    let batch_size = args.batch_size;
     let processors = num_cpus::get();
     out.text(format_args!(
         "{num_samples} images of {SIDE} x {SIDE}, batches of {batch_size}, {processors} processors"
@@ -103,16 +146,17 @@ fn default_workers(num_processors: usize) -> Vec<usize> {
 
 /// Measures everything for one kind of work, and shows it.
 fn compare(work: Work, data: &MnistPart, workers: &[usize], args: &Args, out: &mut Output) -> Result<(), Stop> {
-    let naive = Naive::new(data.clone(), work, args.batch_size)?;
+    let batch_size = args.batch_size.unwrap_or(BATCH_SIZE);
+    let naive = Naive::new(data.clone(), work, batch_size)?;
     let loaders: Vec<Loader<Images>> =
-        workers.iter().map(|&workers| loader(data.clone(), work, args.batch_size, workers)).collect::<Result<_>>()?;
+        workers.iter().map(|&workers| loader(data.clone(), work, batch_size, workers)).collect::<Result<_>>()?;
 
     // The first pass warms the caches and says how many epochs make a measurement.
     let once = naive.run(1)?;
     let num_epochs = (TARGET.as_secs_f64() / once.as_secs_f64()).ceil().clamp(1.0, 1e6) as u64;
     let mut naive_times = Vec::new();
     let mut loader_times = vec![Vec::new(); loaders.len()];
-    for _ in 0..args.repeats {
+    for _ in 0..args.repeats_of(7) {
         naive_times.push(naive.run(num_epochs)?);
         for (loader, times) in loaders.iter().zip(&mut loader_times) {
             if interrupt::requested() {
@@ -148,7 +192,7 @@ fn compare(work: Work, data: &MnistPart, workers: &[usize], args: &Args, out: &m
     out.flush()
 }
 
-fn name_of(bottleneck: Bottleneck) -> &'static str {
+pub(crate) fn name_of(bottleneck: Bottleneck) -> &'static str {
     match bottleneck {
         Bottleneck::Consumer => "consumer",
         Bottleneck::Workers => "workers",
@@ -157,7 +201,7 @@ fn name_of(bottleneck: Bottleneck) -> &'static str {
     }
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
+pub(crate) fn median(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
     times[times.len() / 2]
 }

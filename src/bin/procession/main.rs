@@ -6,6 +6,7 @@
 
 mod augment;
 mod bench;
+mod bench_data;
 mod chart;
 mod data;
 mod images;
