@@ -3,6 +3,8 @@
 
 mod collation;
 mod delivery;
+#[cfg(feature = "disk-cache")]
+mod disk_cache;
 mod failure;
 mod files;
 mod fuzzed;

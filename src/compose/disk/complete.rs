@@ -1,5 +1,6 @@
 //! A cache file that is complete.
 
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
@@ -58,11 +59,15 @@ pub(super) fn is_sample<T: Record>(mut body: &[u8], mut layout: &[u8]) -> bool {
 impl<T: Record> Complete<T> {
     /// Opens a file, if there is one: checks that it is complete, whole and the one expected, and reads the index.
     pub(super) fn open(path: &Path, expected: &Header, in_memory: bool) -> Result<Option<Self>, Refusal> {
-        // What else may be wrong is found when the file is opened.
-        if path.metadata().is_err_and(|cause| cause.kind() == std::io::ErrorKind::NotFound) {
-            return Ok(None);
-        }
-        let bytes = if in_memory { Mapped::read(path) } else { Mapped::open(path) }.map_err(Refusal::Foreign)?;
+        let opened = if in_memory { Mapped::read(path) } else { Mapped::open(path) };
+        let bytes = match opened {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<io::Error>());
+                let is_missing = cause.is_some_and(|cause| cause.kind() == io::ErrorKind::NotFound);
+                return if is_missing { Ok(None) } else { Err(Refusal::Foreign(error)) };
+            }
+        };
         Self::parse(bytes, expected).map(Some)
     }
 

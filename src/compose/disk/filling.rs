@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use crossbeam_queue::ArrayQueue;
 
 use super::complete::{marks, record_checksum};
-use super::format::{ENTRY_LEN, Entry, Header, MAX_HEADER_LEN, Refusal, SEAL_LEN, SEAL_START, Seal, record_start};
+use super::format::{ENTRY_LEN, Entry, Header, MAX_HEADER_LEN, Refusal, SEAL_START, Seal, record_start};
 use super::positioned;
 use crate::error::{Error, ErrorKind, Result};
 use crate::file::sync_directory_of;
@@ -90,6 +90,13 @@ impl Drop for Reading<'_> {
     fn drop(&mut self) {
         // One too many is freed.
         drop(self.spares.push(std::mem::take(&mut self.bytes)));
+    }
+}
+
+impl Drop for Filling {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a process that this one has just started may have it open for a moment more.
+        let _ = self.file.unlock();
     }
 }
 
@@ -192,12 +199,6 @@ impl Filling {
         let file_len = self.file.metadata()?.len().max(self.data_start);
         self.file.set_len(file_len)?;
         *self.end.get_mut() = file_len;
-        let mut seal = [0; SEAL_LEN];
-        positioned::read(&self.file, &mut seal, SEAL_START as u64)?;
-        if seal != [0; SEAL_LEN] {
-            // It was sealed, but not renamed. It may change now.
-            positioned::write(&self.file, &[0; SEAL_LEN], SEAL_START as u64)?;
-        }
         let mut at = self.index_start;
         let mut indices = 0..;
         let mut entries = vec![0; ENTRY_LEN * ENTRIES_AT_ONCE.min(self.marks.len())];
@@ -292,10 +293,8 @@ impl Filling {
         let (body, layout) = reading.parts();
         match self.write(index, body, layout, &reading.bytes) {
             Ok(()) => self.becomes_sound(index, CLAIMED, layout),
-            Err(cause) => {
-                self.changes(index, CLAIMED, ABSENT);
-                self.stop(io_error("cannot write the cache file", cause, &self.path));
-            }
+            // It stays claimed: nothing else is written either.
+            Err(cause) => self.stop(io_error("cannot write the cache file", cause, &self.path)),
         }
     }
 
@@ -386,11 +385,9 @@ impl Filling {
 
 #[cfg(test)]
 impl Filling {
-    /// Lets every write fail from now on.
-    pub(super) fn break_writing(&mut self) {
-        let reopened = File::open(&self.path).expect("the file can be read");
-        // Another handle cannot have the lock, and the one that has it is closed.
-        self.file = reopened;
+    /// Exchanges the file for another handle to it, to which everything or nothing can be written.
+    pub(super) fn exchange(&mut self, file: File) -> File {
+        std::mem::replace(&mut self.file, file)
     }
 
     /// Damages a record that is sound.

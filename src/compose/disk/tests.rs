@@ -545,11 +545,15 @@ fn when_a_file_cannot_be_written_samples_come_all_the_same() {
     let (_dir, path) = place();
     let cached = Counting::new(rows(6)).cached_on_disk(&path, "key").unwrap();
     cached.get(1).unwrap();
-    match &mut *cached.phase() {
-        Phase::Filling(filling) => Arc::get_mut(filling).unwrap().break_writing(),
+    let exchange = |file| match &mut *cached.phase() {
+        Phase::Filling(filling) => Arc::get_mut(filling).unwrap().exchange(file),
         _ => panic!("it is being filled"),
-    }
-    for _ in 0..3 {
+    };
+    let writable = exchange(fs::File::open(partial(&path)).unwrap());
+    assert_eq!(samples(&cached), samples(&rows(6)));
+    // Even if there is room again: nobody would know which part is missing.
+    exchange(writable);
+    for _ in 0..2 {
         assert_eq!(samples(&cached), samples(&rows(6)));
     }
     let error = stopped(&cached);
@@ -714,4 +718,97 @@ fn debugging_tells_the_state() {
     let cached = Told::still(2).cached_on_disk(&path, "key").unwrap();
     let text = format!("{cached:?}");
     assert!(text.contains("Filling") && text.contains("num_samples: 2"), "{text}");
+}
+
+#[test]
+fn what_was_hardly_begun_is_begun_again() {
+    let (_dir, path) = place();
+    let header = rows(3).cached_on_disk(&path, "key").unwrap().header.to_bytes();
+    let data_start = fs::metadata(partial(&path)).unwrap().len() as usize;
+    for bytes in [vec![], vec![0; 5], vec![0; data_start], header[..5].to_vec(), header[..100].to_vec()] {
+        fs::write(partial(&path), bytes).unwrap();
+        rows(3).cached_on_disk(&path, "key").unwrap().prepare(1, |_| {}).unwrap();
+        assert_eq!(samples(&rows(3).cached_on_disk(&path, "key").unwrap()), samples(&rows(3)));
+        fs::remove_file(&path).unwrap();
+    }
+}
+
+#[test]
+fn records_without_bytes_lie_within_the_file() {
+    let (_dir, path) = place();
+    let nothing = || Counting::new(from_fn(3, |_| [0_u8; 0])).cached_on_disk(&path, "key").unwrap();
+    nothing().get(1).unwrap();
+    // Some bytes that belong to no record.
+    let bytes = fs::read(partial(&path)).unwrap();
+    fs::write(partial(&path), [&bytes[..], &[1, 2, 3]].concat()).unwrap();
+    nothing().prepare(1, |_| {}).unwrap();
+    let later = nothing();
+    assert_eq!((samples(&later), later.inner.total(), later.status().num_damaged), (vec![[]; 3], 0, 0));
+}
+
+#[test]
+fn caches_that_come_and_go_at_once_never_meet_a_file_that_is_not_theirs() {
+    let (_dir, path) = place();
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..150 {
+                    let cached = rows(3).cached_on_disk(&path, "key").unwrap();
+                    assert_eq!(samples(&cached), samples(&rows(3)));
+                    match cached.status().state {
+                        // Another thread may have been first.
+                        DiskCacheState::Complete => drop(fs::remove_file(&path)),
+                        DiskCacheState::InUse => {}
+                        // Another thread may have removed what this one had just completed.
+                        state => assert!(state.to_string().contains("was removed when it was complete"), "{state}"),
+                    }
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn entries_that_were_exchanged_are_damaged() {
+    let (whole, _) = bytes_of_files(|| rows(4));
+    let (_dir, path) = place();
+    let header = Header { num_samples: 4, key: "key".to_owned(), records: "vec<u16>".to_owned() };
+    let index = header.index_start() as usize;
+    let mut exchanged = whole;
+    let (first, rest) = exchanged[index..].split_at_mut(32);
+    first.swap_with_slice(&mut rest[..32]);
+    fs::write(&path, &exchanged).unwrap();
+    let cached = rows(4).cached_on_disk(&path, "key").unwrap();
+    assert_eq!(cached.status().num_damaged, 2, "before a record is read");
+    assert_eq!(samples(&cached), samples(&rows(4)));
+    fs::rename(&path, partial(&path)).unwrap();
+    let cached = rows(4).cached_on_disk(&path, "key").unwrap();
+    assert_eq!(cached.status().num_cached, 2);
+    assert_eq!(samples(&cached), samples(&rows(4)));
+}
+
+#[test]
+fn a_damaged_common_layout_is_refused() {
+    let (mut whole, _) = bytes_of_files(|| rows(4));
+    let (_dir, path) = place();
+    *whole.last_mut().unwrap() ^= 1;
+    fs::write(&path, &whole).unwrap();
+    let error = rows(4).cached_on_disk(&path, "key").unwrap_err();
+    assert!(error.message().starts_with("a cache file whose common layout is damaged; delete"), "{error}");
+}
+
+#[test]
+fn of_several_samples_that_fail_the_first_is_told() {
+    let (_dir, path) = place();
+    let second = AtomicBool::new(false);
+    let failing = try_from_fn(2, |index| -> Result<u8, String> {
+        // The first one fails after the second.
+        while index == 0 && !second.load(Ordering::Relaxed) {
+            thread::yield_now();
+        }
+        second.store(true, Ordering::Relaxed);
+        Err(index.to_string())
+    });
+    let cached = failing.cached_on_disk(&path, "key").unwrap();
+    assert_eq!(cached.prepare(2, |_| {}).unwrap_err().index(), Some(0));
 }

@@ -3,6 +3,8 @@
 
 #[cfg(feature = "arrow")]
 mod arrow;
+#[cfg(feature = "disk-cache")]
+mod cache;
 #[cfg(feature = "train")]
 mod checkpoint;
 #[cfg(feature = "csv")]
@@ -77,6 +79,10 @@ fn arrow_files() {
 fn image_files() {
     quiet_panics();
     replay("image", image::check);
+#[cfg(feature = "disk-cache")]
+#[test]
+fn cache_files() {
+    replay("cache", cache::check);
 }
 
 #[test]
