@@ -79,6 +79,8 @@ fn arrow_files() {
 fn image_files() {
     quiet_panics();
     replay("image", image::check);
+}
+
 #[cfg(feature = "disk-cache")]
 #[test]
 fn cache_files() {
