@@ -17,6 +17,8 @@
 #![cfg_attr(feature = "npy", doc = "| NumPy's `.npy` and `.npz` | [`Npy`], [`Npz`] |")]
 #![cfg_attr(feature = "csv", doc = "| tables as CSV | [`Csv`] |")]
 #![cfg_attr(feature = "arrow", doc = "| Arrow files, data sets saved by Hugging Face's `datasets` | [`ArrowTable`] |")]
+//! | Arrow files, data sets saved by Hugging Face's `datasets` | `ArrowTable` (feature `arrow`) |
+//! | Parquet files | `ParquetTable` (feature `parquet`) |
 
 #[cfg(feature = "arrow")]
 mod arrow;
@@ -44,6 +46,8 @@ mod npy;
 #[cfg(feature = "npy")]
 mod npz;
 mod offsets;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod scale;
 #[cfg(feature = "tar")]
 mod tar;
@@ -51,6 +55,8 @@ mod tokens;
 #[cfg(feature = "image")]
 mod walk;
 
+#[cfg(feature = "parquet")]
+pub use self::parquet::{ParquetOptions, ParquetTable};
 #[cfg(feature = "arrow")]
 pub use arrow::{ArrowOptions, ArrowTable};
 #[cfg(feature = "blob")]

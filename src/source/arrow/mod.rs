@@ -7,6 +7,7 @@ mod shard;
 mod tests;
 
 use std::borrow::Cow;
+use std::fmt;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -127,7 +128,7 @@ impl ArrowOptions {
 /// assert_eq!(batch.len() as u64, table.block_lens().next().unwrap());
 /// # Ok::<(), procession::Error>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ArrowTable {
     table: Table,
     shards: Arc<Shards>,
@@ -221,6 +222,12 @@ impl ArrowTable {
     }
 }
 
+impl fmt::Debug for ArrowTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ArrowTable").field(&self.table).finish()
+    }
+}
+
 impl Deref for ArrowTable {
     type Target = Table;
 
@@ -233,7 +240,6 @@ impl Deref for ArrowTable {
 type Slot = OnceLock<Result<ArrayRef, Failure>>;
 
 /// The files of a table, their batches one after another.
-#[derive(Debug)]
 struct Shards {
     shards: Vec<Shard>,
     /// The first block of each shard.

@@ -9,15 +9,13 @@ use arrow_array::{Array, ArrayRef};
 use arrow_buffer::Buffer;
 use arrow_ipc::reader::{RecordBatchDecoder, read_dictionary};
 use arrow_schema::{DataType, Schema, SchemaRef};
-use bytes::Bytes;
 
 use super::message::{self, BatchPlace, DictionaryPlace, Index, Place};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::Mapped;
-use crate::source::columns::{Failure, damaged, guarded, to_physical};
+use crate::source::columns::{Failure, damaged, guarded, shared, to_physical};
 
 /// A file of a table.
-#[derive(Debug)]
 pub(super) struct Shard {
     bytes: Arc<Mapped>,
     /// The same bytes: what arrays point into.
@@ -33,7 +31,7 @@ impl Shard {
         let bytes = Arc::new(bytes);
         let index = guarded("the Arrow file", || message::index(&bytes)).map_err(|error| error.with_file(bytes.path()));
         let Index { schema, dictionaries, batches } = index?;
-        let buffer = Buffer::from(Bytes::from_owner(Shared(Arc::clone(&bytes))));
+        let buffer = Buffer::from(shared(&bytes));
         let num_dictionary_ids = dictionaries.iter().map(|dictionary| dictionary.id).collect::<HashSet<_>>().len();
         let dictionaries = dictionaries.into_iter().map(|dictionary| (dictionary, OnceLock::new())).collect();
         Ok(Self { bytes, buffer, schema: Arc::new(schema), dictionaries, num_dictionary_ids, batches })
@@ -130,14 +128,5 @@ fn has_dictionary(data_type: &DataType) -> bool {
             has_dictionary(item.data_type())
         }
         _ => false,
-    }
-}
-
-/// Mapped bytes as the owner of a buffer.
-struct Shared(Arc<Mapped>);
-
-impl AsRef<[u8]> for Shared {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
     }
 }

@@ -449,3 +449,12 @@ fn a_header_that_refers_to_one_part_many_times_buys_no_memory() {
     let expected = "message 0, at byte 0: the header of an Arrow message is damaged: ";
     assert!(message(open(stream(100))).starts_with(expected));
 }
+
+#[test]
+fn a_table_prints_its_columns_and_not_its_bytes() {
+    let table = open(bytes("empty.arrow")).unwrap();
+    assert_eq!(format!("{table:?}"), r#"ArrowTable(Table { num_rows: 0, columns: {"x": "i32"}, .. })"#);
+    let column = table.column::<i32>("x").unwrap();
+    let expected = r#"Column { selected: Selected { column: "x", type: "i32", .. }, default: None }"#;
+    assert_eq!(format!("{column:?}"), expected);
+}

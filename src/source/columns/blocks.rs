@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, make_array};
 use arrow_schema::{ArrowError, DataType};
+use bytes::Bytes;
 
 use super::schema::TableSchema;
 use crate::error::{BoxError, Error, ErrorKind, Result};
+use crate::source::Mapped;
 
 /// Rows in blocks: the record batches of Arrow, the row groups of Parquet.
-pub(crate) trait Blocks: fmt::Debug + Send + Sync {
+pub(crate) trait Blocks: Send + Sync {
     /// The columns, the same in every block.
     fn schema(&self) -> &TableSchema;
 
@@ -28,6 +30,18 @@ pub(crate) trait Blocks: fmt::Debug + Send + Sync {
 
     /// The directory that paths in the data are relative to.
     fn directory(&self) -> Option<&Path>;
+}
+
+/// The bytes of a file, to be cut without a copy.
+pub(crate) fn shared(bytes: &Arc<Mapped>) -> Bytes {
+    struct Shared(Arc<Mapped>);
+
+    impl AsRef<[u8]> for Shared {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+    Bytes::from_owner(Shared(Arc::clone(bytes)))
 }
 
 /// An array that stays where it is, or one that is kept by whoever uses it.
@@ -162,7 +176,7 @@ impl std::error::Error for Cause {
 }
 
 /// One column of a table: what every view of one knows.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Selected {
     blocks: Arc<dyn Blocks>,
     column: usize,
@@ -226,6 +240,16 @@ impl Selected {
     #[cold]
     pub(crate) fn null(&self, row: usize) -> Error {
         self.wrong(ErrorKind::Format, row, "is null, expected a value, or `or_default`")
+    }
+}
+
+impl fmt::Debug for Selected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let column = self.column();
+        f.debug_struct("Selected")
+            .field("column", &column.name)
+            .field("type", &column.type_name)
+            .finish_non_exhaustive()
     }
 }
 

@@ -12,12 +12,11 @@ mod schema;
 pub(crate) mod tests;
 mod text;
 
+use std::fmt;
 use std::sync::Arc;
 
 pub use blobs::BlobColumn;
-#[cfg(feature = "parquet")]
-pub(crate) use blocks::physical;
-pub(crate) use blocks::{Blocks, Failure, Held, Selected, Starts, damaged, guarded, to_physical};
+pub(crate) use blocks::{Blocks, Failure, Held, Selected, Starts, damaged, guarded, shared, to_physical};
 pub use element::ColumnElement;
 pub use numbers::{Column, LabelColumn};
 pub use rows::RowColumn;
@@ -49,7 +48,7 @@ use schema::Feature;
 /// assert_eq!(table.class_names("label").unwrap()[label as usize], "bird");
 /// # Ok::<(), procession::Error>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Table {
     blocks: Arc<dyn Blocks>,
 }
@@ -146,5 +145,22 @@ impl Table {
 
     pub(crate) fn select(&self, name: &str) -> Result<Selected> {
         Selected::new(&self.blocks, name)
+    }
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// Columns as a map of their types.
+        struct Columns<'a>(&'a Table);
+
+        impl fmt::Debug for Columns<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_map().entries(self.0.schema()).finish()
+            }
+        }
+        f.debug_struct("Table")
+            .field("num_rows", &self.num_rows())
+            .field("columns", &Columns(self))
+            .finish_non_exhaustive()
     }
 }
