@@ -4,9 +4,10 @@
 
 #[path = "../../tests/it/fuzzed/arrow.rs"]
 mod arrow;
+#[path = "../../tests/it/fuzzed/table.rs"]
+mod table;
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use libfuzzer_sys::fuzz_target;
@@ -51,27 +52,24 @@ fn memory_is_justified(data: &[u8]) {
     if let Ok(table) = &table
         && let Some((name, _)) = table.schema().last()
     {
-        arrow::touch(table, name);
+        table::touch(table, name);
     }
     let used = PEAK.load(Ordering::Relaxed) - before;
     let justified = CONSTANT_BYTES + BYTES_PER_BYTE * data.len();
     assert!(used <= justified, "{used} bytes for {}: {:?}", data.len(), table.map(drop));
 }
 
-/// A panic of the crate that is compared with, which the property catches, does not end the run.
+/// A panic of the crates, which is caught, does not end the run.
 fn let_others_panic() {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if !panic.location().is_some_and(|place| place.file().contains("/arrow-")) {
+        if !panic.location().is_some_and(|place| place.file().contains("/registry/")) {
             hook(panic);
         }
     }));
 }
 
-static ONCE: Once = Once::new();
-
-fuzz_target!(|data: &[u8]| {
-    ONCE.call_once(let_others_panic);
+fuzz_target!(init: let_others_panic(), |data: &[u8]| {
     memory_is_justified(data);
     arrow::check(data);
 });

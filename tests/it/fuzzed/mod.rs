@@ -24,6 +24,12 @@ mod tar;
 #[cfg(feature = "tar")]
 mod tar_index;
 mod tokens;
+#[cfg(feature = "parquet")]
+mod parquet;
+mod permutation;
+mod state;
+#[cfg(feature = "arrow")]
+mod table;
 
 use std::fs;
 use std::path::Path;
@@ -85,6 +91,11 @@ fn image_files() {
 #[test]
 fn cache_files() {
     replay("cache", cache::check);
+#[cfg(feature = "parquet")]
+#[test]
+fn parquet_files() {
+    quiet_panics();
+    replay("parquet", parquet::check);
 }
 
 #[test]
