@@ -17,8 +17,8 @@
 #![cfg_attr(feature = "npy", doc = "| NumPy's `.npy` and `.npz` | [`Npy`], [`Npz`] |")]
 #![cfg_attr(feature = "csv", doc = "| tables as CSV | [`Csv`] |")]
 #![cfg_attr(feature = "arrow", doc = "| Arrow files, data sets saved by Hugging Face's `datasets` | [`ArrowTable`] |")]
+#![cfg_attr(feature = "parquet", doc = "| Parquet files | [`ParquetTable`] |")]
 //! | Arrow files, data sets saved by Hugging Face's `datasets` | `ArrowTable` (feature `arrow`) |
-//! | Parquet files | `ParquetTable` (feature `parquet`) |
 
 #[cfg(feature = "arrow")]
 mod arrow;

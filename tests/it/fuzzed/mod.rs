@@ -17,19 +17,17 @@ mod lines;
 mod npy;
 #[cfg(feature = "npy")]
 mod npz;
-mod permutation;
-mod state;
-#[cfg(feature = "tar")]
-mod tar;
-#[cfg(feature = "tar")]
-mod tar_index;
-mod tokens;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod permutation;
 mod state;
 #[cfg(feature = "arrow")]
 mod table;
+#[cfg(feature = "tar")]
+mod tar;
+#[cfg(feature = "tar")]
+mod tar_index;
+mod tokens;
 
 use std::fs;
 use std::path::Path;
@@ -91,6 +89,8 @@ fn image_files() {
 #[test]
 fn cache_files() {
     replay("cache", cache::check);
+}
+
 #[cfg(feature = "parquet")]
 #[test]
 fn parquet_files() {
