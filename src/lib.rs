@@ -45,11 +45,11 @@
 //! | `tracing` | spans around each stage of loading | tracing |
 //! | `train` | the trainer | crc32fast, libm, rayon, safetensors, serde, serde_json |
 //! | `npy` | NumPy's `.npy` and `.npz` | crc32fast, flate2, half, zip |
-//! | `image` | image folders and lists, decoding, resizing, transforms | bytes, csv, fast_image_resize, image, zune-jpeg |
-//! | `tar` | tar shards in the WebDataset convention | bytes, tar |
-//! | `arrow` | Arrow files of Hugging Face datasets | bytes, arrow-array, -buffer, -ipc, -schema, serde_json |
-//! | `parquet` | Parquet files | `arrow`, parquet |
-//! | `csv` | tables as CSV | csv |
+//! | `image` | image folders and lists, decoding, resizing, transforms | bytes, csv, fast_image_resize, image, libm, zune-jpeg |
+//! | `tar` | tar shards in the WebDataset convention | bytes, crc32fast, tar |
+//! | `arrow` | Arrow files of Hugging Face datasets | bytes, arrow-array, -buffer, -ipc, -schema, flatbuffers, half, serde_json |
+//! | `parquet` | Parquet files | `arrow`, flate2, parquet |
+//! | `csv` | tables as CSV | csv, csv-core |
 //! | `disk-cache` | decoded samples in a file that outlives the process | crc32fast |
 //! | `progress` | progress bars for the trainer | `train`, indicatif |
 //! | `fashion-mnist` | 7,000 real images inside the binary (3 MB) | `gzip` |
