@@ -63,7 +63,7 @@ pub const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
 /// use procession::image::{Filter, Image};
 ///
 /// let image = Image::new(2, 3, 1, vec![0, 1, 2, 3, 4, 5])?;
-/// assert_eq!(image.flip_horizontal().pixels(), [2, 1, 0, 5, 4, 3]);
+/// assert_eq!(image.clone().flip_horizontal().pixels(), [2, 1, 0, 5, 4, 3]);
 /// assert_eq!(image.crop(1, 0, 1, 2)?.pixels(), [3, 4]);
 /// assert_eq!(image.resize(4, 6, Filter::Bilinear)?.pixels().len(), 24);
 /// # Ok::<(), procession::Error>(())
