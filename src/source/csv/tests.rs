@@ -59,6 +59,16 @@ fn other_delimiters_and_no_header() {
 }
 
 #[test]
+fn tables_with_other_delimiters_are_read_in_turn_on_one_thread() {
+    let commas = open("x,y\n1,2;3\n").unwrap().column::<String>("y").unwrap();
+    let semicolons = Csv::options().delimiter(b';').from_bytes(&b"x;y\n1;2,3\n"[..], "other").unwrap();
+    let semicolons = semicolons.column::<String>("y").unwrap();
+    for _ in 0..2 {
+        assert_eq!((commas.get(0).unwrap(), semicolons.get(0).unwrap()), ("2;3".to_owned(), "2,3".to_owned()));
+    }
+}
+
+#[test]
 fn what_cannot_be_read_is_named_with_line_and_column() {
     let csv = open(TEXT).unwrap();
     let error = csv.column::<f32>("name").unwrap().get(1).unwrap_err();
