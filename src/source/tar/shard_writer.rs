@@ -368,4 +368,16 @@ mod tests {
         assert_eq!(writer.finish().unwrap_err().message(), "a shard could not be written before");
         assert_eq!(names(dir.path()), ["0.tar", "1.tar", "file"]);
     }
+
+    #[test]
+    fn a_shard_that_could_not_be_written_is_removed_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = ShardWriter::create(dir.path().join("%d.tar")).unwrap();
+        writer.append("0", &[("cls", b"0")]).unwrap();
+        writer.give_up(&Error::argument("the sample's fault"));
+        assert_eq!(names(dir.path()), ["0.tar.tmp"]);
+        writer.give_up(&std::io::Error::other("no space").into());
+        assert!(names(dir.path()).is_empty());
+        assert!(writer.append("1", &[("cls", b"0")]).is_err() && writer.finish().is_err());
+    }
 }

@@ -469,4 +469,15 @@ mod tests {
             assert_eq!((error.kind(), error.file()), (ErrorKind::Io, Some(&*path)));
         }
     }
+
+    #[test]
+    fn after_an_error_nothing_more_is_begun() {
+        let (count, begun) = (10_000_000, AtomicUsize::new(0));
+        let result = in_parallel(count, |number| {
+            begun.fetch_add(1, Ordering::Relaxed);
+            if number == 7 { Err(crate::Error::sample("seven")) } else { Ok(number) }
+        });
+        assert!(result.is_err() && begun.into_inner() < count);
+        assert_eq!(in_parallel(100, Ok).unwrap(), (0..100).collect::<Vec<_>>());
+    }
 }
