@@ -284,13 +284,17 @@ impl Filling {
     /// Writes a sample, unless it is in the file, another thread is at it, or writing has stopped. `encode` appends the
     /// sample, and then its layout; it returns the length of the first.
     pub(super) fn store(&self, index: usize, encode: impl FnOnce(&mut Vec<u8>) -> usize) {
-        if self.stopped.get().is_some() || !self.changes(index, ABSENT, CLAIMED) {
+        if self.stopped.get().is_some() || self.marks[index].load(Ordering::Relaxed) != ABSENT {
             return;
         }
         let mut reading = Reading { bytes: self.spares.pop().unwrap_or_default(), body_len: 0, spares: &self.spares };
         reading.bytes.clear();
         reading.body_len = encode(&mut reading.bytes);
         let (body, layout) = reading.parts();
+        // Only now: what is claimed is written or stops everything, whatever the encoding does.
+        if !self.changes(index, ABSENT, CLAIMED) {
+            return;
+        }
         match self.write(index, body, layout, &reading.bytes) {
             Ok(()) => self.becomes_sound(index, CLAIMED, layout),
             // It stays claimed: nothing else is written either.

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use self::complete::{Complete, is_sample};
 use self::filling::{Filling, Locked, Reading};
@@ -202,6 +203,11 @@ where
         }
         if let Some(filling) = self.filling() {
             self.fill(&filling, num_threads, &progress)?;
+            // Every sample is in the file by now, or another thread is writing it; whoever writes the last one completes
+            // the file, or says why it cannot.
+            while self.complete.get().is_none() && filling.stopped().is_none() {
+                thread::sleep(Duration::from_millis(1));
+            }
         }
         if self.complete.get().is_some() {
             return Ok(());
@@ -216,7 +222,6 @@ where
             }
             DiskCacheState::PassesThrough => refused("samples that change from epoch to epoch are not kept in a file"),
             DiskCacheState::InUse => refused("another process is filling the cache file"),
-            // Somebody else has just completed it.
             DiskCacheState::Complete | DiskCacheState::Filling => Ok(()),
         }
     }

@@ -812,3 +812,20 @@ fn of_several_samples_that_fail_the_first_is_told() {
     let cached = failing.cached_on_disk(&path, "key").unwrap();
     assert_eq!(cached.prepare(2, |_| {}).unwrap_err().index(), Some(0));
 }
+
+#[test]
+fn whoever_has_prepared_a_file_finds_it_complete() {
+    for _ in 0..40 {
+        let (_dir, path) = place();
+        let cached = rows(30).cached_on_disk(&path, "key").unwrap();
+        thread::scope(|scope| {
+            for threads in [0, 0, 2] {
+                let cached = &cached;
+                scope.spawn(move || {
+                    cached.prepare(threads, |_| {}).unwrap();
+                    assert!(is_complete(cached), "{}", cached.status());
+                });
+            }
+        });
+    }
+}
