@@ -9,7 +9,9 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use procession::{BlockShuffle, ClassBalanced, InOrder, Sampler, Shuffle, Subset, Visit, Weighted, WindowShuffle};
+use procession::{
+    BlockShuffle, ClassBalanced, InOrder, LengthBuckets, Sampler, Shuffle, Subset, Visit, Weighted, WindowShuffle,
+};
 
 /// Indices a run: long enough that the clock does not matter.
 const INDICES: u64 = 1 << 17;
@@ -90,6 +92,7 @@ fn main() {
         Box::new(Subset::shuffled((0..len).collect(), 7)),
         Box::new(Weighted::new(&weights, len, 7).expect("weights are fine")),
         Box::new(ClassBalanced::new(&labels, 7).expect("there are labels")),
+        Box::new(LengthBuckets::new((0..len as usize).map(|n| n * 7919 % 1000), 32, 100, 7).expect("fits")),
     ];
     for sampler in samplers {
         let [fill, single, chained] = measure(&*sampler);

@@ -69,6 +69,14 @@ fn memory() {
         row.fill(index as f64);
         Ok(())
     });
+    #[cfg(feature = "disk-cache")]
+    let (folder, path) = {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let path = folder.path().join("cache");
+        let cached = filled.clone().cached_on_disk(&path, "").expect("a file can be made");
+        cached.prepare(1, |_| {}).expect("it can be filled");
+        (folder, path)
+    };
     for workers in [0, 1, 3] {
         macro_rules! check {
             ($what:literal, $source:expr) => {
@@ -81,8 +89,12 @@ fn memory() {
         check!("rows of an array", floats.clone());
         check!("rows of a file, as f32, with labels", images.clone().zip(labels.clone()).expect("equal lengths"));
         check!("a function that fills rows", filled.clone());
+        #[cfg(feature = "disk-cache")]
+        check!("a complete cache on disk", filled.clone().cached_on_disk(&path, "").expect("the file is there"));
         check!("arrays by value", (0..rows as u32).map(|number| [number; 4]).collect::<Vec<_>>());
     }
+    #[cfg(feature = "disk-cache")]
+    drop(folder);
 
     // A thousand early drops leave nothing behind.
     let loader = Loader::builder(floats.clone()).shuffle(1).batch_size(64).workers(3).window(Window::Batches(8));
