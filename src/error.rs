@@ -135,6 +135,11 @@ impl Error {
         }
     }
 
+    /// What a system call said of a file.
+    pub(crate) fn io(message: &'static str, cause: io::Error, file: &Path) -> Self {
+        Self::new(ErrorKind::Io, message).with_cause(cause).with_file(file)
+    }
+
     /// A panic of which only the workers' own message tells.
     pub(crate) fn worker_panicked() -> Self {
         let message = "a worker panicked outside of loading a sample, perhaps in a destructor; its message was printed";
@@ -291,6 +296,18 @@ impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.0.cause.as_deref().map(|cause| cause as _)
     }
+}
+
+/// Runs a decoder on bytes that may be anything. Decoders are meant to return errors; should one panic all the same, it
+/// is an error here: `what` is damaged.
+#[cfg(any(feature = "arrow", feature = "image"))]
+pub(crate) fn guarded<T>(what: impl fmt::Display, decode: impl FnOnce() -> Result<T>) -> Result<T> {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|payload| {
+        let cause = Error::panicked(payload);
+        Err(Error::new(ErrorKind::Format, format!("{what} is damaged: its decoder panicked")).with_cause(cause))
+    })
 }
 
 /// An error that is kept somewhere and is also the cause of another.

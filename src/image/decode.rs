@@ -5,7 +5,6 @@
 
 use std::fmt;
 use std::io::Cursor;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use ::image::metadata::Orientation;
 use ::image::{ColorType, DynamicImage, ImageDecoder, ImageReader};
@@ -17,7 +16,7 @@ use zune_jpeg::JpegDecoder;
 
 use super::color::{drop_alpha, luma};
 use super::{Filter, Image};
-use crate::error::{BoxError, Error, ErrorKind, Result};
+use crate::error::{BoxError, Error, ErrorKind, Result, guarded};
 use crate::source::Blob;
 
 /// The format of an image file.
@@ -41,9 +40,8 @@ pub enum ImageFormat {
 }
 
 impl ImageFormat {
-    /// What file names end in, in lower case.
-    pub(crate) const EXTENSIONS: [&str; 13] =
-        ["jpg", "jpeg", "jpe", "jfif", "png", "gif", "webp", "bmp", "tif", "tiff", "pbm", "pgm", "ppm"];
+    /// What the names of image files end in, in lower case.
+    pub const EXTENSIONS: [&str; 13] = crate::source::IMAGE_EXTENSIONS;
 
     /// The format that the first bytes tell.
     pub fn of(bytes: &[u8]) -> Option<Self> {
@@ -194,7 +192,7 @@ impl DecodeOptions {
 
     fn decode_bytes(&self, bytes: &[u8]) -> Result<Image> {
         let format = format_of(bytes)?;
-        guarded(format, || match format {
+        guarded(format_args!("the {format} image"), || match format {
             ImageFormat::Jpeg => self.decode_jpeg(bytes),
             _ => self.decode_other(bytes, format),
         })
@@ -202,7 +200,7 @@ impl DecodeOptions {
 
     fn info_of_bytes(&self, bytes: &[u8]) -> Result<ImageInfo> {
         let format = format_of(bytes)?;
-        guarded(format, || {
+        guarded(format_args!("the {format} image"), || {
             let (width, height, orientation) = match format {
                 ImageFormat::Jpeg => {
                     let (decoder, (width, height)) = self.jpeg_header(bytes)?;
@@ -374,11 +372,6 @@ fn format_of(bytes: &[u8]) -> Result<ImageFormat> {
         };
         Error::new(ErrorKind::Format, message)
     })
-}
-
-/// Runs a decoder. A panic in one is a damaged file that its authors had not thought of.
-fn guarded<T>(format: ImageFormat, decode: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| Err(damaged(format, "the decoder panicked".to_owned())))
 }
 
 fn damaged(format: ImageFormat, cause: impl Into<BoxError>) -> Error {

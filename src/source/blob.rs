@@ -8,6 +8,11 @@ use bytes::Bytes;
 use super::mapped::Mapped;
 use crate::error::{Error, ErrorKind, Result};
 
+/// What the names of image files end in, in lower case; where a sample has several, the first of these counts.
+#[cfg(any(feature = "image", feature = "tar"))]
+pub(crate) const IMAGE_EXTENSIONS: [&str; 13] =
+    ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm", "pgm", "pbm", "jpe", "jfif"];
+
 /// The bytes of a file, of a member of an archive or of a value in a table, not decoded, and the name that errors give.
 ///
 /// Cheap to clone: clones share the bytes, which may be those of a mapped file. Dereferencing to `[u8]` is

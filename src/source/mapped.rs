@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// The bytes of a file, read-only, with the file's path.
 ///
@@ -57,7 +57,7 @@ impl Mapped {
     ///
     /// # Errors
     ///
-    /// Of kind [`Io`](ErrorKind::Io), with the file: it is missing, is a directory or another thing that is not a
+    /// Of kind [`Io`](crate::ErrorKind::Io), with the file: it is missing, is a directory or another thing that is not a
     /// regular file, must not be read, or cannot be mapped.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
@@ -68,7 +68,7 @@ impl Mapped {
         }
         // SAFETY: the file must not change while it is mapped. That is the duty of whoever runs the program, told in
         // the documentation of this type and of this file; no code here writes to a file that it maps.
-        let bytes = unsafe { Mmap::map(&file) }.map_err(|cause| io_error("cannot map the file", cause, path))?;
+        let bytes = unsafe { Mmap::map(&file) }.map_err(|cause| Error::io("cannot map the file", cause, path))?;
         Ok(Self { bytes: Bytes::Mapped(bytes), path: path.to_owned() })
     }
 
@@ -76,14 +76,14 @@ impl Mapped {
     ///
     /// # Errors
     ///
-    /// Of kind [`Io`](ErrorKind::Io), with the file: it is missing, is a directory or another thing that is not a
+    /// Of kind [`Io`](crate::ErrorKind::Io), with the file: it is missing, is a directory or another thing that is not a
     /// regular file, must not or cannot be read, or does not fit into memory.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let (mut file, len) = open_regular(path)?;
         let mut bytes = Vec::new();
         let read = bytes.try_reserve_exact(len).map_err(io::Error::from).and_then(|()| file.read_to_end(&mut bytes));
-        read.map_err(|cause| io_error("cannot read the file", cause, path))?;
+        read.map_err(|cause| Error::io("cannot read the file", cause, path))?;
         Ok(Self::from_bytes(bytes, path))
     }
 
@@ -149,28 +149,25 @@ impl fmt::Debug for Mapped {
 /// Opens a regular file and tells its length. Anything else might block for ever when it is opened (a pipe), or has no
 /// length (a device).
 fn open_regular(path: &Path) -> Result<(File, usize)> {
-    let about = path.metadata().map_err(|cause| io_error("cannot open the file", cause, path))?;
+    let about = path.metadata().map_err(|cause| Error::io("cannot open the file", cause, path))?;
     if about.is_dir() {
-        return Err(io_error("is a directory, expected a file", io::ErrorKind::IsADirectory.into(), path));
+        return Err(Error::io("is a directory, expected a file", io::ErrorKind::IsADirectory.into(), path));
     }
     if !about.is_file() {
-        return Err(io_error("is not a regular file", io::ErrorKind::InvalidInput.into(), path));
+        return Err(Error::io("is not a regular file", io::ErrorKind::InvalidInput.into(), path));
     }
-    let file = File::open(path).map_err(|cause| io_error("cannot open the file", cause, path))?;
+    let file = File::open(path).map_err(|cause| Error::io("cannot open the file", cause, path))?;
     // The length of what was opened: the path may name another file by now.
-    let len = file.metadata().map_err(|cause| io_error("cannot open the file", cause, path))?.len();
+    let len = file.metadata().map_err(|cause| Error::io("cannot open the file", cause, path))?.len();
     let len = usize::try_from(len)
-        .map_err(|_| io_error("is larger than the address space", io::ErrorKind::FileTooLarge.into(), path))?;
+        .map_err(|_| Error::io("is larger than the address space", io::ErrorKind::FileTooLarge.into(), path))?;
     Ok((file, len))
-}
-
-fn io_error(message: &'static str, cause: io::Error, path: &Path) -> Error {
-    Error::new(ErrorKind::Io, message).with_cause(cause).with_file(path)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     #[test]
     fn mapped_read_and_given_bytes_are_the_same() {

@@ -61,6 +61,8 @@ pub use self::parquet::{ParquetOptions, ParquetTable};
 pub use arrow::{ArrowOptions, ArrowTable};
 #[cfg(feature = "blob")]
 pub use blob::Blob;
+#[cfg(any(feature = "image", feature = "tar"))]
+pub(crate) use blob::IMAGE_EXTENSIONS;
 pub use cifar::{Cifar, CifarFloats, CifarImages, CifarLabels, CifarOptions, CifarPart};
 #[cfg(feature = "arrow")]
 pub use columns::{BlobColumn, Column, ColumnElement, LabelColumn, RowColumn, StringColumn, Table};

@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// Something in a folder that is no sample, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,11 +67,11 @@ pub(super) enum Entry {
 
 impl<'a> Walk<'a> {
     pub(super) fn new(root: &Path, extensions: &'a [&'a str], follow_links: bool) -> Result<Self> {
-        let about = fs::metadata(root).map_err(|cause| io_error("cannot open the folder", cause, root))?;
+        let about = fs::metadata(root).map_err(|cause| Error::io("cannot open the folder", cause, root))?;
         if !about.is_dir() {
-            return Err(io_error("not a folder, expected one", io::ErrorKind::NotADirectory.into(), root));
+            return Err(Error::io("not a folder, expected one", io::ErrorKind::NotADirectory.into(), root));
         }
-        let canonical = fs::canonicalize(root).map_err(|cause| io_error("cannot open the folder", cause, root))?;
+        let canonical = fs::canonicalize(root).map_err(|cause| Error::io("cannot open the folder", cause, root))?;
         Ok(Self { extensions, follow_links, root: canonical, files: Vec::new(), passed_over: Vec::new() })
     }
 
@@ -79,7 +79,7 @@ impl<'a> Walk<'a> {
     pub(super) fn list(folder: &Path) -> Result<Vec<PathBuf>> {
         let listed = fs::read_dir(folder)
             .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>());
-        let mut paths = listed.map_err(|cause| io_error("cannot list the folder", cause, folder))?;
+        let mut paths = listed.map_err(|cause| Error::io("cannot list the folder", cause, folder))?;
         paths.sort();
         Ok(paths)
     }
@@ -96,7 +96,7 @@ impl<'a> Walk<'a> {
     }
 
     fn descend(&mut self, folder: &Path, above: &mut BTreeSet<PathBuf>) -> Result<()> {
-        let canonical = fs::canonicalize(folder).map_err(|cause| io_error("cannot open the folder", cause, folder))?;
+        let canonical = fs::canonicalize(folder).map_err(|cause| Error::io("cannot open the folder", cause, folder))?;
         if !above.insert(canonical.clone()) {
             self.pass_over(folder.to_owned(), PassedOverReason::Broken);
             return Ok(());
@@ -117,7 +117,8 @@ impl<'a> Walk<'a> {
         let reason = if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")) {
             PassedOverReason::Hidden
         } else {
-            let about = fs::symlink_metadata(path).map_err(|cause| io_error("cannot look at the file", cause, path))?;
+            let about =
+                fs::symlink_metadata(path).map_err(|cause| Error::io("cannot look at the file", cause, path))?;
             let about = if about.is_symlink() { self.follow(path) } else { Ok(about) };
             match about {
                 Ok(about) if about.is_dir() => return Ok(Some(Entry::Folder)),
@@ -146,8 +147,4 @@ impl<'a> Walk<'a> {
             self.pass_over(path, PassedOverReason::Extension);
         }
     }
-}
-
-fn io_error(message: &'static str, cause: io::Error, path: &Path) -> Error {
-    Error::new(ErrorKind::Io, message).with_cause(cause).with_file(path)
 }

@@ -325,3 +325,52 @@ fn shards_are_not_mixed_with_others() {
     let (code, _, stderr) = run(&["pack", text(twice.path()), text(&out.path().join("twice"))]);
     assert!(code == 1 && stderr.contains("the field `txt` twice") && stderr.contains("1.png"), "{stderr}");
 }
+
+#[test]
+fn folders_to_train_and_to_test_with_are_two_parts() {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |name: &str| {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, b"P5 1 1 255 x").unwrap();
+    };
+    ["train/cat/a.pgm", "train/dog/a.pgm", "train/dog/b.pgm", "val/cat/a.pgm", "val/dog/a.pgm"]
+        .into_iter()
+        .for_each(put);
+    let found = inspect(dir.path(), &[]);
+    assert_eq!(found["classes"], json!(["cat", "dog"]));
+    let parts = found["parts"].as_array().unwrap();
+    let parts: Vec<_> = parts.iter().map(|part| (&part["name"], &part["class_counts"])).collect();
+    assert_eq!(parts, [(&json!("train"), &json!([1, 2])), (&json!("val"), &json!([1, 1]))]);
+    // Other classes to test with would be numbered in another way.
+    put("val/ant/a.pgm");
+    let (code, _, stderr) = run(&["inspect", text(dir.path())]);
+    assert!(code == 1 && stderr.contains("as in `train`"), "{stderr}");
+    // Two classes that happen to have these names.
+    let classes = tempfile::tempdir().unwrap();
+    for name in ["train", "test"] {
+        fs::create_dir_all(classes.path().join(name)).unwrap();
+        fs::write(classes.path().join(name).join("a.pgm"), b"P5 1 1 255 x").unwrap();
+    }
+    assert_eq!(inspect(classes.path(), &[])["classes"], json!(["test", "train"]));
+}
+
+#[test]
+fn tables_are_opened_and_every_column_is_checked() {
+    let path = |name: &str| format!("{}/tests/formats/{name}", env!("CARGO_MANIFEST_DIR"));
+    for name in ["parquet/snappy-v1.parquet", "parquet/zstd-v1.parquet", "arrow/plain.arrow"] {
+        let counts = json_lines(&stdout(&["verify", &path(name), "--json"])).pop().unwrap();
+        assert!(counts["samples"].as_u64().unwrap() > 0 && counts["failed"] == 0, "{name}: {counts}");
+    }
+    // A string that is none, in a column that is neither image nor label.
+    let dir = tempfile::tempdir().unwrap();
+    let mut bytes = fs::read(path("arrow/plain.arrow")).unwrap();
+    let needle = "\u{fc}".as_bytes();
+    let places = bytes.windows(2).enumerate().filter(|(_, pair)| *pair == needle).map(|(at, _)| at).collect::<Vec<_>>();
+    assert!(!places.is_empty(), "the reference has a letter of two bytes");
+    places.iter().for_each(|&at| bytes[at + 1] = b'x');
+    let broken = dir.path().join("broken.arrow");
+    fs::write(&broken, bytes).unwrap();
+    let (code, out, _) = run(&["verify", text(&broken)]);
+    assert!(code == 1 && out.contains("column `text` of batch 0 is damaged"), "{out}");
+}

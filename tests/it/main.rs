@@ -17,3 +17,4 @@ mod scenario;
 mod support;
 #[cfg(feature = "tar")]
 mod tar;
+mod transforms;

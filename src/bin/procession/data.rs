@@ -1,12 +1,13 @@
 //! A data set at a path, of whichever kind it is: what the commands need to know of it.
-#![allow(dead_code, reason = "the commands that use it follow")]
 
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use procession::image::{DecodeOptions, Image, ImageFormat};
 use procession::source::{
-    ArrowTable, Blob, Cifar, CifarPart, Idx, ImageFolder, ImageList, Mnist, Npy, Npz, Table, TarShards,
+    ArrowTable, Blob, Cifar, CifarPart, ColumnElement, Idx, ImageFolder, ImageList, Mnist, Npy, Npz, ParquetTable,
+    Table, TarSample, TarShards,
 };
 use procession::{Error, ErrorKind, Result, Sequence, SequenceExt};
 
@@ -55,8 +56,8 @@ pub(crate) struct Data {
 }
 
 impl Data {
-    /// Opens whatever is at a path: a folder of images by class, a folder or a list of images, tar shards, IDX or CIFAR
-    /// files, NumPy arrays, Arrow files or a folder of them.
+    /// Opens whatever is at a path: a folder of images by class, or one to train and one to test with, a folder or a list of images, tar shards, IDX or CIFAR
+    /// files, NumPy arrays, Arrow or Parquet files or a folder of them.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let data = if path.is_dir() { open_folder(path) } else { open_file(path) }?;
         Ok(Self { path: path.to_owned(), ..data })
@@ -82,14 +83,15 @@ fn open_folder(path: &Path) -> Result<Data> {
         return mnist(path);
     }
     if has(&|name| name == "dataset_dict.json") {
-        let mut classes = Vec::new();
-        let mut parts = Vec::new();
-        for split in ArrowTable::splits(path)? {
-            let table = ArrowTable::open_split(path, &split)?;
-            classes = classes_of(&table, classes);
-            parts.push(table_part(split, &table)?);
-        }
-        return Ok(data("Arrow data set in splits", classes, parts));
+        return tables("Arrow data set in splits", ArrowTable::splits(path)?, |split| {
+            ArrowTable::open_split(path, split)
+        });
+    }
+    if has(&|name| extension(Path::new(name)) == "parquet") {
+        return match ParquetTable::splits(path)? {
+            splits if splits.len() < 2 => parquet(path),
+            splits => tables("Parquet files in splits", splits, |split| ParquetTable::open_split(path, split)),
+        };
     }
     if has(&|name| name == "state.json") || has(&|name| extension(Path::new(name)) == "arrow") {
         return arrow(path);
@@ -103,13 +105,45 @@ fn open_folder(path: &Path) -> Result<Data> {
     if has(&|name| extension(Path::new(name)) == "tar") {
         return tar(path);
     }
-    images(path)
+    match TEST_FOLDERS.iter().find(|&&test| has(&|name| name == test)) {
+        Some(test) if has(&|name| name == "train") => train_and_test(path, test),
+        _ => images(path),
+    }
+}
+
+/// What the folder beside `train` may be called.
+const TEST_FOLDERS: [&str; 4] = ["test", "val", "validation", "valid"];
+
+/// A folder of images by class to train with, and one to test with. Folders of these names that hold images themselves are
+/// classes.
+fn train_and_test(path: &Path, test: &str) -> Result<Data> {
+    let (Ok(train), Ok(tested)) = (ImageFolder::open(path.join("train")), ImageFolder::open(path.join(test))) else {
+        return images(path);
+    };
+    if train.classes() != tested.classes() {
+        let message = format!("classes {:?}, expected {:?} as in `train`", tested.classes(), train.classes());
+        return Err(Error::new(ErrorKind::Format, message).with_file(path.join(test)));
+    }
+    let classes = train.classes().to_vec();
+    let mut passed_over = passed_over(&train);
+    passed_over.extend(self::passed_over(&tested));
+    let parts = [("train", train), (test, tested)].map(|(name, folder)| {
+        let counts = counts(folder.labels());
+        picture_files(name, Arc::new(folder), Some(counts))
+    });
+    let num_passed_over = passed_over.len() as u64;
+    Ok(Data { passed_over, num_passed_over, ..data("folders of images by class", classes, parts.into()) })
+}
+
+fn passed_over(folder: &ImageFolder) -> Vec<(String, String)> {
+    folder.passed_over().iter().map(|passed| (passed.path.display().to_string(), passed.reason.to_string())).collect()
 }
 
 fn open_file(path: &Path) -> Result<Data> {
     match &*extension(path) {
         "tar" => tar(path),
         "arrow" => arrow(path),
+        "parquet" => parquet(path),
         "csv" => {
             let list = ImageList::open_csv(path)?;
             let (classes, counts) = (list.classes().to_vec(), counts(list.labels()));
@@ -128,7 +162,7 @@ fn open_file(path: &Path) -> Result<Data> {
         // The name of an IDX file says little: its first bytes have to.
         _ => idx(path).map_err(|error| match error.kind() {
             ErrorKind::Format => {
-                let known = "a folder or a CSV list of images, tar shards, IDX, CIFAR, NumPy or Arrow files";
+                let known = "a folder or a CSV list of images, tar shards, IDX, CIFAR, NumPy, Arrow or Parquet files";
                 Error::new(ErrorKind::Format, format!("no data set of a known kind, expected {known}"))
                     .with_cause(error)
             }
@@ -166,12 +200,10 @@ fn images(path: &Path) -> Result<Data> {
     match ImageFolder::open(path) {
         Ok(folder) => {
             let (classes, class_counts) = (folder.classes().to_vec(), counts(folder.labels()));
-            let passed = folder.passed_over().iter();
-            let passed: Vec<_> =
-                passed.map(|passed| (passed.path.display().to_string(), passed.reason.to_string())).collect();
-            let num_passed_over = passed.len() as u64;
+            let passed_over = passed_over(&folder);
+            let num_passed_over = passed_over.len() as u64;
             let part = picture_files("all", Arc::new(folder), Some(class_counts));
-            Ok(Data { passed_over: passed, num_passed_over, ..data("folder of images by class", classes, vec![part]) })
+            Ok(Data { passed_over, num_passed_over, ..data("folder of images by class", classes, vec![part]) })
         }
         // Without folders of classes the images may lie in the folder itself.
         Err(error) if error.kind() == ErrorKind::Format => {
@@ -204,15 +236,14 @@ fn tar(path: &Path) -> Result<Data> {
             }
         }
     }
-    let is_image =
-        |extension: &str| ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm"].contains(&extension);
+    let is_image = |extension: &str| ImageFormat::EXTENSIONS.contains(&extension);
     let has_images = extensions.keys().any(|extension| is_image(extension));
     let pictures = has_images.then(|| {
         if extensions.contains_key("cls") {
             return Pictures::Files(Arc::new(shards.images_and_labels()));
         }
-        let known = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm"];
-        Pictures::Files(Arc::new(shards.clone().try_map(move |sample| Ok::<_, Error>((sample.field_of(&known)?, 0)))))
+        let image = |sample: TarSample| Ok::<_, Error>((sample.field_of(&ImageFormat::EXTENSIONS)?, 0));
+        Pictures::Files(Arc::new(shards.clone().try_map(image)))
     });
     let fields = extensions
         .iter()
@@ -340,8 +371,12 @@ fn npy(name: String, npy: Npy) -> Part {
         class_counts: None,
         label: None,
         pictures: None,
-        // The length of the file was compared with the header when it was opened.
-        check: Arc::new(|_| Ok(())),
+        check: match npy.samples::<bool, ndarray::IxDyn>() {
+            // Not every byte is one.
+            Ok(samples) => Arc::new(move |index| samples.get(index).map(drop)),
+            // The length of the file was compared with the header when it was opened, and all bytes are numbers.
+            Err(_) => Arc::new(|_| Ok(())),
+        },
     }
 }
 
@@ -349,6 +384,23 @@ fn arrow(path: &Path) -> Result<Data> {
     let table = ArrowTable::open(path)?;
     let part = table_part("all".to_owned(), &table)?;
     Ok(data("Arrow", classes_of(&table, Vec::new()), vec![part]))
+}
+
+/// A table for each split.
+fn tables<T: Deref<Target = Table>>(kind: &str, splits: Vec<String>, open: impl Fn(&str) -> Result<T>) -> Result<Data> {
+    let (mut classes, mut parts) = (Vec::new(), Vec::new());
+    for split in splits {
+        let table = open(&split)?;
+        classes = classes_of(&table, classes);
+        parts.push(table_part(split, &table)?);
+    }
+    Ok(data(kind, classes, parts))
+}
+
+fn parquet(path: &Path) -> Result<Data> {
+    let table = ParquetTable::open(path)?;
+    let part = table_part("all".to_owned(), &table)?;
+    Ok(data("Parquet", classes_of(&table, Vec::new()), vec![part]))
 }
 
 /// The names of the classes of the first column that has any.
@@ -363,8 +415,13 @@ fn table_part(name: String, table: &Table) -> Result<Part> {
     let fields: Vec<(String, String)> = table.schema().map(|(name, kind)| (name.to_owned(), kind.to_owned())).collect();
     let labels = fields.iter().find(|(name, _)| table.class_names(name).is_some() || name == "label");
     let labels = labels.and_then(|(name, _)| table.labels(name).ok());
-    let blobs = fields.iter().find_map(|(name, _)| table.blobs(name).ok());
-    let (images, checked_labels) = (blobs.clone(), labels.clone());
+    let blobs = fields.iter().find_map(|(name, kind)| {
+        let blobs = table.blobs(name).ok()?;
+        // Bytes that are not said to be images may be anything: the first of them tells.
+        let begins_with_one = || !blobs.is_empty() && blobs.get(0).is_ok_and(|blob| ImageFormat::of(&blob).is_some());
+        (kind.contains("image") || begins_with_one()).then_some(blobs)
+    });
+    let checks: Vec<Check> = fields.iter().filter_map(|(name, kind)| check_of_column(table, name, kind)).collect();
     let label = labels.clone().map(|labels| -> Label { Arc::new(move |index| labels.get(index)) });
     let pictures = match (blobs, labels) {
         (Some(images), Some(labels)) => Some(Pictures::Files(Arc::new(images.zip(labels)?))),
@@ -378,14 +435,55 @@ fn table_part(name: String, table: &Table) -> Result<Part> {
         class_counts: None,
         label,
         pictures,
-        check: Arc::new(move |index| {
-            if let Some(labels) = &checked_labels {
-                labels.get(index)?;
-            }
-            match &images {
-                Some(images) => DecodeOptions::new().decode(&images.get(index)?).map(drop),
-                None => Ok(()),
-            }
-        }),
+        check: Arc::new(move |index| checks.iter().try_for_each(|check| check(index))),
     })
 }
+
+/// What checks a value of a column, if values of its type are read at all. A value that is missing is none to check.
+fn check_of_column(table: &Table, name: &str, kind: &str) -> Option<Check> {
+    fn loads(column: impl Sequence + 'static) -> Option<Check> {
+        Some(Arc::new(move |index| column.get(index).map(drop)))
+    }
+    fn numbers<T: ColumnElement>(table: &Table, name: &str) -> Option<Check> {
+        if let Ok(column) = table.column::<T>(name) {
+            return loads(column.or_default(T::default()));
+        }
+        let rows = table.rows::<T>(name).ok()?.or_default(T::default());
+        Some(Arc::new(move |index| match rows.get(index) {
+            // Lists that make no array are nothing damaged.
+            Err(error) if error.kind() == ErrorKind::Shape => Ok(()),
+            loaded => loaded.map(drop),
+        }))
+    }
+    if let Ok(blobs) = table.blobs(name) {
+        let (blobs, is_image) = (blobs.or_default(MISSING), kind.contains("image"));
+        return Some(Arc::new(move |index| {
+            let blob = blobs.get(index)?;
+            let is_image = is_image || ImageFormat::of(&blob).is_some();
+            if is_image && blob.bytes() != MISSING { DecodeOptions::new().decode(&blob).map(drop) } else { Ok(()) }
+        }));
+    }
+    if let Ok(texts) = table.strings(name) {
+        return loads(texts.or_default(""));
+    }
+    if let Some(labels) = table.class_names(name).and_then(|_| table.labels(name).ok()) {
+        return loads(labels.or_default(0));
+    }
+    let kinds = [
+        numbers::<u8>,
+        numbers::<u16>,
+        numbers::<u32>,
+        numbers::<u64>,
+        numbers::<i8>,
+        numbers::<i16>,
+        numbers::<i32>,
+        numbers::<i64>,
+        numbers::<f32>,
+        numbers::<f64>,
+        numbers::<bool>,
+    ];
+    kinds.into_iter().find_map(|check| check(table, name))
+}
+
+/// Stands for an image that is missing.
+const MISSING: &[u8] = b"";

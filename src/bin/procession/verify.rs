@@ -63,7 +63,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<(), Stop> {
     let num_workers = images::num_workers(args.workers)?;
     let data = Data::open(&args.path)?;
     let total: u64 = data.parts.iter().map(|part| part.num_samples as u64).sum();
-    let mut counts = Counts { passed_over: data.passed_over.len() as u64, ..Counts::default() };
+    let mut counts = Counts { passed_over: data.num_passed_over, ..Counts::default() };
     if args.strict {
         for (file, reason) in &data.passed_over {
             out.text(format_args!("passed over: {file}: {reason}"))?;

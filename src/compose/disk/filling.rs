@@ -100,13 +100,9 @@ impl Drop for Filling {
     }
 }
 
-fn io_error(message: &'static str, cause: io::Error, path: &Path) -> Error {
-    Error::new(ErrorKind::Io, message).with_cause(cause).with_file(path)
-}
-
 /// Opens or makes the file to fill, and locks it. Nothing is written to it yet.
 pub(super) fn lock(path: &Path) -> Result<Locked> {
-    let failed = |cause| io_error("cannot open the cache file", cause, path);
+    let failed = |cause| Error::io("cannot open the cache file", cause, path);
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
     if !file.metadata().map_err(failed)?.is_file() {
         return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
@@ -114,7 +110,7 @@ pub(super) fn lock(path: &Path) -> Result<Locked> {
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Ok(Locked::InUse),
-        Err(TryLockError::Error(cause)) => return Err(io_error("cannot lock the cache file", cause, path)),
+        Err(TryLockError::Error(cause)) => return Err(Error::io("cannot lock the cache file", cause, path)),
     }
     // Whoever had the lock before may have given the file its final name, or have removed it.
     let is_named = positioned::is_at(&file, path).map_err(failed)?;
@@ -133,7 +129,7 @@ impl Filling {
     /// Goes on with a file, or begins it if it is empty, damaged in its header, or made for something else and `rebuild`
     /// allows that.
     pub(super) fn begin(file: File, path: &Path, header: &Header, rebuild: bool) -> Result<Self, Refusal> {
-        let unwritable = |cause| Refusal::Unwritable(io_error("cannot write the cache file", cause, path));
+        let unwritable = |cause| Refusal::Unwritable(Error::io("cannot write the cache file", cause, path));
         let num_samples = usize::try_from(header.num_samples).unwrap_or(usize::MAX);
         let Some(data_start) = header.data_start() else {
             return Err(unwritable(io::ErrorKind::FileTooLarge.into()));
@@ -163,7 +159,7 @@ impl Filling {
 
     /// Whether the file is one to go on with. If not, it is to be overwritten.
     fn can_go_on(&self, header: &Header, rebuild: bool) -> Result<bool, Refusal> {
-        let unreadable = |cause| Refusal::Foreign(io_error("cannot read the cache file", cause, &self.path));
+        let unreadable = |cause| Refusal::Foreign(Error::io("cannot read the cache file", cause, &self.path));
         let file_len = self.file.metadata().map_err(unreadable)?.len();
         let mut start = vec![0; MAX_HEADER_LEN];
         let read = positioned::read_up_to(&self.file, &mut start, 0).map_err(unreadable)?;
@@ -298,7 +294,7 @@ impl Filling {
         match self.write(index, body, layout, &reading.bytes) {
             Ok(()) => self.becomes_sound(index, CLAIMED, layout),
             // It stays claimed: nothing else is written either.
-            Err(cause) => self.stop(io_error("cannot write the cache file", cause, &self.path)),
+            Err(cause) => self.stop(Error::io("cannot write the cache file", cause, &self.path)),
         }
     }
 
@@ -355,7 +351,7 @@ impl Filling {
 
     /// Seals the file and gives it its final name. Nobody else writes to it by now.
     pub(super) fn finish(&self, name: &Path) -> Result<()> {
-        let failed = |cause| io_error("cannot complete the cache file", cause, &self.path);
+        let failed = |cause| Error::io("cannot complete the cache file", cause, &self.path);
         let layout = match &*self.layout.lock().unwrap_or_else(PoisonError::into_inner) {
             CommonLayout::All(layout) => Some(layout.clone()),
             CommonLayout::Unknown | CommonLayout::Differ => None,

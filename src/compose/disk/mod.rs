@@ -12,9 +12,8 @@ use std::fmt;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
-use std::time::Duration;
 
 use self::complete::{Complete, is_sample};
 use self::filling::{Filling, Locked, Reading};
@@ -88,6 +87,8 @@ where
     // Set once, for good: from then on nothing else is looked at.
     complete: OnceLock<Complete<S::Sample>>,
     phase: Mutex<Phase>,
+    // Told, under the lock of the phase, when the file is complete or writing it has stopped.
+    ended: Condvar,
 }
 
 /// What happens while there is no complete file.
@@ -133,6 +134,7 @@ where
             expected_layout,
             complete: OnceLock::new(),
             phase: Mutex::new(Phase::PassesThrough),
+            ended: Condvar::new(),
             inner,
         };
         if !cache.inner.barrier() {
@@ -205,8 +207,9 @@ where
             self.fill(&filling, num_threads, &progress)?;
             // Every sample is in the file by now, or another thread is writing it; whoever writes the last one completes
             // the file, or says why it cannot.
+            let mut phase = self.phase();
             while self.complete.get().is_none() && filling.stopped().is_none() {
-                thread::sleep(Duration::from_millis(1));
+                phase = self.ended.wait(phase).unwrap_or_else(PoisonError::into_inner);
             }
         }
         if self.complete.get().is_some() {
@@ -367,11 +370,19 @@ where
         }
     }
 
-    /// Completes a file whose last sample has just become sound.
+    /// Completes a file whose last sample has just become sound, and tells whoever waits for the end.
     fn finish_if_due(&self, filling: &Filling) {
-        if !filling.is_due() {
+        if filling.is_due() {
+            self.finish(filling);
+        } else if filling.stopped().is_none() {
             return;
         }
+        // Under the lock, so that nobody looks and then waits in between.
+        let _phase = self.phase();
+        self.ended.notify_all();
+    }
+
+    fn finish(&self, filling: &Filling) {
         match filling.finish(self.path()).and_then(|()| self.find_complete()) {
             Ok(true) => *self.phase() = Phase::Over,
             Ok(false) => {

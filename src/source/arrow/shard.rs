@@ -11,9 +11,9 @@ use arrow_ipc::reader::{RecordBatchDecoder, read_dictionary};
 use arrow_schema::{DataType, Schema, SchemaRef};
 
 use super::message::{self, BatchPlace, DictionaryPlace, Index, Place};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, guarded};
 use crate::source::Mapped;
-use crate::source::columns::{Failure, damaged, guarded, shared, to_physical};
+use crate::source::columns::{Failure, damaged, shared, to_physical};
 
 /// A file of a table.
 pub(super) struct Shard {
@@ -73,7 +73,7 @@ impl Shard {
             // A batch without columns of its own can claim any number of rows.
             if array.len() == place.num_rows { Ok(array) } else { Err(self.changed()) }
         };
-        guarded(&what(), decode).map_err(|error| error.with_file(self.path()))
+        guarded(what(), decode).map_err(|error| error.with_file(self.path()))
     }
 
     /// The header of a message, which was checked when the file was opened, and its body.

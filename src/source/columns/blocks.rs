@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -126,15 +125,6 @@ pub(crate) fn to_physical(array: ArrayRef) -> Result<ArrayRef, ArrowError> {
     Ok(make_array(array.to_data().into_builder().data_type(physical.clone()).build()?))
 }
 
-/// Runs code of a decoder on bytes that may be anything. Decoders are meant to return errors; should one panic all the
-/// same, it is an error here.
-pub(crate) fn guarded<T>(what: &str, decode: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|payload| {
-        let cause = Error::panicked(payload);
-        Err(Error::new(ErrorKind::Format, format!("{what} is damaged: its decoder panicked")).with_cause(cause))
-    })
-}
-
 /// Wrong bytes, as a decoder says.
 pub(crate) fn damaged(what: impl fmt::Display, cause: impl Into<BoxError>) -> Error {
     let cause = cause.into();
@@ -256,6 +246,7 @@ impl fmt::Debug for Selected {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::guarded;
 
     #[test]
     fn rows_are_in_their_block() {

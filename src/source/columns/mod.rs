@@ -16,7 +16,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use blobs::BlobColumn;
-pub(crate) use blocks::{Blocks, Failure, Held, Selected, Starts, damaged, guarded, shared, to_physical};
+pub(crate) use blocks::{Blocks, Failure, Held, Selected, Starts, damaged, shared, to_physical};
 pub use element::ColumnElement;
 pub use numbers::{Column, LabelColumn};
 pub use rows::RowColumn;

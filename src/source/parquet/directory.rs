@@ -3,7 +3,7 @@
 //! Source: the names that data sets on Hugging Face's hub have
 //! (<https://huggingface.co/docs/hub/datasets-file-names-and-splits>).
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -40,15 +40,25 @@ fn list(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// The splits that names tell of, sorted.
+fn splits_of(files: &[PathBuf]) -> Vec<&str> {
+    files.iter().filter_map(|path| Some(part(path)?.split)).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// The splits in a directory, sorted.
+pub(super) fn splits(dir: &Path) -> Result<Vec<String>> {
+    Ok(splits_of(&list(dir)?).into_iter().map(str::to_owned).collect())
+}
+
 /// The files of the only split in a directory.
 pub(super) fn files(dir: &Path) -> Result<Vec<PathBuf>> {
     let files = list(dir)?;
     if files.is_empty() {
         return Err(Error::new(ErrorKind::Io, "the directory holds no file *.parquet").with_file(dir));
     }
-    let splits: BTreeMap<&str, ()> = files.iter().filter_map(|path| Some((part(path)?.split, ()))).collect();
+    let splits = splits_of(&files);
     if splits.len() > 1 {
-        let splits = splits.into_keys().collect::<Vec<_>>().join(", ");
+        let splits = splits.join(", ");
         let message = format!("the directory holds the splits {splits}, expected one of them: `open_split`");
         return Err(Error::new(ErrorKind::Format, message).with_file(dir));
     }
@@ -63,9 +73,7 @@ pub(super) fn files_of_split(dir: &Path, split: &str) -> Result<Vec<PathBuf>> {
     let whole = dir.join(format!("{split}.parquet"));
     files.retain(|path| path == &whole || part(path).is_some_and(|part| part.split == split));
     if files.is_empty() {
-        let splits: BTreeMap<&str, ()> = all.iter().filter_map(|path| Some((part(path)?.split, ()))).collect();
-        let splits = splits.into_keys().collect::<Vec<_>>().join(", ");
-        let message = match splits.as_str() {
+        let message = match splits_of(&all).join(", ").as_str() {
             "" => format!("no split `{split}`, expected {split}.parquet or {split}-00000-of-00001.parquet and so on"),
             splits => format!("no split `{split}`, expected one of {splits}"),
         };
@@ -129,6 +137,7 @@ mod tests {
         let missing = "1 files of the split train, expected 2, from 00000 on, each once";
         assert_eq!(message(files_of_split(dir.path(), "train")), missing);
         assert_eq!(names(files_of_split(dir.path(), "test")), ["test-00000-of-00001.parquet"]);
+        assert_eq!(splits(dir.path()).unwrap(), ["test", "train"]);
         assert_eq!(message(files_of_split(dir.path(), "val")), "no split `val`, expected one of test, train");
         write("train-00000-of-00002.parquet");
         assert_eq!(files_of_split(dir.path(), "train").unwrap().len(), 2);

@@ -16,9 +16,9 @@ use parquet::file::serialized_reader::SerializedPageReader;
 
 use super::footer;
 use super::pages::{CheckedPages, scan};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, guarded};
 use crate::source::Mapped;
-use crate::source::columns::{Features, damaged, guarded, shared, to_physical};
+use crate::source::columns::{Features, damaged, shared, to_physical};
 use crate::sync::{Mutex, lock};
 
 /// A file of a table.

@@ -192,6 +192,15 @@ impl ParquetTable {
         Self::options().open_all(paths)
     }
 
+    /// The names of the splits that the files of a directory belong to, sorted; none if names do not tell.
+    ///
+    /// # Errors
+    ///
+    /// With the directory, of kind [`Io`](ErrorKind::Io) if it cannot be listed.
+    pub fn splits(dir: impl AsRef<Path>) -> Result<Vec<String>> {
+        directory::splits(dir.as_ref())
+    }
+
     /// Takes the bytes of a file, and the name that errors shall give.
     ///
     /// # Errors

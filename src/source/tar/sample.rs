@@ -11,9 +11,6 @@ use super::scan::shown;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::Blob;
 
-/// The extensions that images have.
-pub(super) const IMAGE_EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm"];
-
 /// Among how many samples one with the same key is looked for when a field is missing: every sample may lack one.
 const SEARCHED_SAMPLES: usize = 100_000;
 

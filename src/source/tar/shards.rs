@@ -12,11 +12,11 @@ use bytes::Bytes;
 
 use super::index::{TarEntry, TarIndex};
 use super::passed_over::TarPassedOver;
-use super::sample::{IMAGE_EXTENSIONS, Shard, TarSample};
+use super::sample::{Shard, TarSample};
 use super::{kept, paths};
 use crate::error::Result;
 use crate::sequence::{Sequence, check_index};
-use crate::source::{Blob, Mapped};
+use crate::source::{Blob, IMAGE_EXTENSIONS, Mapped};
 
 /// How tar shards are opened.
 #[derive(Debug, Clone, Default)]
@@ -273,8 +273,8 @@ impl TarShards {
         self.shards().flat_map(|(path, index)| index.passed_over().iter().map(move |member| (path, member)))
     }
 
-    /// The image and the label of each sample: the field `jpg`, `jpeg`, `png`, `webp`, `gif`, `bmp`, `tif`, `tiff` or
-    /// `ppm`, the first of these that there is, and the number in the field `cls`.
+    /// The image and the label of each sample: the field `jpg`, `jpeg`, `png`, `webp`, `gif`, `bmp`, `tif`, `tiff`, `ppm`,
+    /// `pgm`, `pbm`, `jpe` or `jfif`, the first of these that there is, and the number in the field `cls`.
     ///
     /// A sample that lacks either fails when it is loaded, with its key; see [`TarSample::field`] and
     /// [`TarSample::label`].
