@@ -15,7 +15,7 @@ use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
 use super::color::{drop_alpha, luma};
-use super::{Filter, Image};
+use super::{Filter, Image, claims};
 use crate::error::{BoxError, Error, ErrorKind, Result, guarded};
 use crate::source::Blob;
 
@@ -286,6 +286,9 @@ impl DecodeOptions {
     }
 
     fn other_header<'a>(&self, bytes: &'a [u8], format: ImageFormat) -> Result<impl ImageDecoder + use<'a>> {
+        if format == ImageFormat::Tiff {
+            claims::check_tags(bytes)?;
+        }
         let mut reader = ImageReader::with_format(Cursor::new(bytes), format.of_other());
         let mut limits = ::image::Limits::no_limits();
         limits.max_alloc = Some(self.limit_bytes);
@@ -293,6 +296,9 @@ impl DecodeOptions {
         let decoder = reader.into_decoder().map_err(|cause| other_error(format, cause))?;
         let (width, height) = decoder.dimensions();
         self.check(width as usize, height as usize, u64::from(decoder.color_type().bytes_per_pixel()) + 3)?;
+        if format == ImageFormat::WebP {
+            claims::check_frames(bytes, width as usize, height as usize)?;
+        }
         Ok(decoder)
     }
 
@@ -374,7 +380,7 @@ fn format_of(bytes: &[u8]) -> Result<ImageFormat> {
     })
 }
 
-fn damaged(format: ImageFormat, cause: impl Into<BoxError>) -> Error {
+pub(super) fn damaged(format: ImageFormat, cause: impl Into<BoxError>) -> Error {
     Error::new(ErrorKind::Format, format!("damaged {format} image")).with_cause(cause)
 }
 

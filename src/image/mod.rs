@@ -29,6 +29,7 @@
 //! # Ok::<(), procession::Error>(())
 //! ```
 
+mod claims;
 mod color;
 mod decode;
 mod geometry;
