@@ -1,7 +1,7 @@
 //! What image files claim, compared with what is there before a decoder believes it.
 //!
-//! WebP: the decoder makes room for a frame as large as the frame says, which may be more than the image that the file
-//! says it is. Source: the container (<https://developers.google.com/speed/webp/docs/riff_container>), RFC 6386 (section
+//! WebP: the decoder makes room for a chunk as long as it says it is, and for a frame as large as the frame says, which may
+//! be more than the image that the file says it is. Source: the container (<https://developers.google.com/speed/webp/docs/riff_container>), RFC 6386 (section
 //! 9.1) for the header of a lossy frame, and RFC 9649 (section 3) for that of a lossless one.
 //!
 //! TIFF: the decoder makes room for as many values as a tag says it has. Source: TIFF 6.0, section 2
@@ -14,7 +14,7 @@ use crate::error::Result;
 /// The bytes of an animated frame's own header.
 const ANIMATED_HEADER_LEN: usize = 16;
 
-/// Checks that no frame of a WebP file is larger than the image.
+/// Checks that no chunk of a WebP file is longer than the file, and no frame larger than the image.
 pub(super) fn check_frames(bytes: &[u8], width: usize, height: usize) -> Result<()> {
     // Behind `RIFF`, a length, and `WEBP`.
     check_chunks(bytes.get(12..).unwrap_or_default(), width, height, true)
@@ -24,8 +24,12 @@ pub(super) fn check_frames(bytes: &[u8], width: usize, height: usize) -> Result<
 fn check_chunks(mut bytes: &[u8], width: usize, height: usize, is_outermost: bool) -> Result<()> {
     while let Some((head, rest)) = bytes.split_first_chunk::<8>() {
         let len = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
-        let len = usize::try_from(len).unwrap_or(usize::MAX).min(rest.len());
-        let content = &rest[..len];
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        let Some(content) = rest.get(..len) else {
+            let name = head[..4].escape_ascii();
+            let message = format!("a chunk `{name}` of {len} bytes, of which {} are there", rest.len());
+            return Err(damaged(ImageFormat::WebP, message));
+        };
         let extents = match &head[..4] {
             b"VP8 " => lossy(content),
             b"VP8L" => lossless(content),
@@ -123,7 +127,10 @@ mod tests {
         } else {
             frame
         })]));
-        assert!(check(&[]) && check(&[b"VP8 \xff\xff\xff\xff".to_vec()]) && check(&[b"VP8".to_vec()]));
+        assert!(check(&[]) && check(&[b"VP8".to_vec()]));
+        // A chunk is there as a whole, the byte that makes its length even apart.
+        assert!(check(&[b"EXIF\x02\0\0\0ab".to_vec()]) && check(&[b"EXIF\x01\0\0\0a".to_vec()]));
+        assert!(!check(&[b"EXIF\x03\0\0\0ab".to_vec()]) && !check(&[b"EXIF\xff\xff\xff\xff".to_vec()]));
     }
 
     #[test]

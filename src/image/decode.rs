@@ -286,8 +286,11 @@ impl DecodeOptions {
     }
 
     fn other_header<'a>(&self, bytes: &'a [u8], format: ImageFormat) -> Result<impl ImageDecoder + use<'a>> {
-        if format == ImageFormat::Tiff {
-            claims::check_tags(bytes)?;
+        match format {
+            ImageFormat::Tiff => claims::check_tags(bytes)?,
+            // The size of the image is not known yet.
+            ImageFormat::WebP => claims::check_frames(bytes, usize::MAX, usize::MAX)?,
+            _ => {}
         }
         let mut reader = ImageReader::with_format(Cursor::new(bytes), format.of_other());
         let mut limits = ::image::Limits::no_limits();
