@@ -240,8 +240,8 @@ mod tests {
             (
                 sample_error(shards.images_and_labels().get(3)),
                 ErrorKind::Format,
-                "sample `a` has no field `jpg`, `jpeg`, `png`, `webp`, `gif`, `bmp`, `tif`, `tiff`, `ppm`, only `cls`; `jpg` with \
-                 the same key is elsewhere in the archive, expected beside it (file the.tar/a.cls)",
+                "sample `a` has no field `jpg`, `jpeg`, `png`, `webp`, `gif`, `bmp`, `tif`, `tiff`, `ppm`, `pgm`, `pbm`, `jpe`, `jfif`, \
+                 only `cls`; `jpg` with the same key is elsewhere in the archive, expected beside it (file the.tar/a.cls)",
             ),
         ] {
             assert_eq!((error.kind(), error.to_string().as_str()), (kind, expected));
