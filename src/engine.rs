@@ -5,17 +5,28 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
 use crate::batch::assemble::Assemble;
+#[cfg(feature = "async")]
+use crate::error::Error;
 use crate::error::Result;
 use crate::failure::{OnFailure, Receipt};
+#[cfg(feature = "async")]
+use crate::job::fetch::RemoteJob;
 use crate::job::{BatchJob, Course};
 use crate::partial::{Outcome, Recipe};
 use crate::plan::{PartOfEpoch, Plan};
-use crate::report::Meters;
+#[cfg(feature = "async")]
+use crate::remote::{policy::RequestPolicy, runtime::Runtime};
+use crate::report::{Meters, RequestMeter};
+use crate::requests::Requests;
+#[cfg(feature = "async")]
+use crate::stage::Fetched;
 use crate::stage::Stage;
 use crate::sync::{AtomicU64, Ordering};
+#[cfg(feature = "async")]
+use crate::workers::fetch::FetchRun;
 use crate::workers::pace::Pace;
 use crate::workers::pool::Pool;
-use crate::workers::run::{Feed, Run, Settings, max_batches};
+use crate::workers::run::{Feed, Job, Run, Settings, max_batches};
 use crate::workers::tuner::Tuner;
 
 /// What a loader's handles share. It names the batch's type only; the types of the stages are behind `Kitchen`.
@@ -40,29 +51,103 @@ pub(crate) trait Kitchen<B: Send + 'static>: Send + Sync {
     fn start(&self, course: Course, end: u64, engine: &Engine<B>) -> Arc<dyn Feed<Outcome<B>>>;
     fn barrier(&self) -> bool;
     fn on_epoch_start(&self, epoch: u64) -> Result<()>;
+    /// The account of the requests, if there are any.
+    fn requests(&self) -> Option<&RequestMeter> {
+        None
+    }
 }
 
-impl<P: Stage, A: Assemble<P>> Kitchen<A::Batch> for Arc<Recipe<P, A>> {
+/// A recipe whose samples the workers load.
+struct LocalKitchen<P: Stage, A: Assemble<P>>(Arc<Recipe<P, A>>);
+
+impl<P: Stage<Input = ()>, A: Assemble<P>> Kitchen<A::Batch> for LocalKitchen<P, A> {
     fn start(&self, course: Course, end: u64, engine: &Engine<A::Batch>) -> Arc<dyn Feed<Outcome<A::Batch>>> {
-        let job = BatchJob { recipe: Arc::clone(self), course };
-        let (pace, bell) = (Arc::clone(&engine.pace), Arc::clone(engine.pool.bell()));
-        Arc::new(Run::new(job, end, engine.plan.max_rows(), engine.settings.clone(), pace, bell))
+        Arc::new(engine.run(BatchJob { recipe: Arc::clone(&self.0), course }, end))
     }
-
     fn barrier(&self) -> bool {
-        self.gate.is_some()
+        self.0.gate.is_some()
     }
-
     fn on_epoch_start(&self, epoch: u64) -> Result<()> {
-        let hook = || self.stage.source().on_epoch_start(epoch);
-        match &self.gate {
-            Some(gate) => gate.run_alone(hook),
-            None => hook(),
+        self.0.on_epoch_start(epoch)
+    }
+}
+
+/// A recipe whose samples are fetched.
+#[cfg(feature = "async")]
+struct RemoteKitchen<P: Stage, A: Assemble<P>> {
+    recipe: Arc<Recipe<P, A>>,
+    policy: Arc<RequestPolicy>,
+    runtime: Runtime,
+}
+
+#[cfg(feature = "async")]
+impl<P: Stage, A: Assemble<P>> Kitchen<A::Batch> for RemoteKitchen<P, A> {
+    fn start(&self, course: Course, end: u64, engine: &Engine<A::Batch>) -> Arc<dyn Feed<Outcome<A::Batch>>> {
+        let batches = BatchJob { recipe: Arc::clone(&self.recipe), course };
+        let run = engine.run(RemoteJob { batches, policy: Arc::clone(&self.policy) }, end);
+        FetchRun::start(run, self.policy.concurrency, self.runtime.place().clone(), &engine.meters)
+    }
+    fn barrier(&self) -> bool {
+        self.recipe.gate.is_some()
+    }
+    fn on_epoch_start(&self, epoch: u64) -> Result<()> {
+        self.recipe.on_epoch_start(epoch)
+    }
+    fn requests(&self) -> Option<&RequestMeter> {
+        Some(&self.policy.meter)
+    }
+}
+
+/// What the first stage needs besides a visit, and how it comes by it. Not to be implemented outside this crate.
+pub trait Supply: Send + Sized + 'static {
+    /// Whether it is fetched.
+    const IS_REMOTE: bool;
+
+    #[doc(hidden)]
+    #[allow(private_interfaces, reason = "the trait is public for being a bound, and sealed by these types")]
+    fn kitchen<P: Stage<Input = Self>, A: Assemble<P>>(
+        recipe: Arc<Recipe<P, A>>,
+        requests: Requests,
+    ) -> Result<Box<dyn Kitchen<A::Batch>>>;
+}
+
+impl Supply for () {
+    const IS_REMOTE: bool = false;
+
+    #[allow(private_interfaces, reason = "the trait is public for being a bound, and sealed by these types")]
+    fn kitchen<P: Stage<Input = Self>, A: Assemble<P>>(
+        recipe: Arc<Recipe<P, A>>,
+        _: Requests,
+    ) -> Result<Box<dyn Kitchen<A::Batch>>> {
+        Ok(Box::new(LocalKitchen(recipe)))
+    }
+}
+
+#[cfg(feature = "async")]
+impl<T: Send + 'static> Supply for Fetched<T> {
+    const IS_REMOTE: bool = true;
+
+    #[allow(private_interfaces, reason = "the trait is public for being a bound, and sealed by these types")]
+    fn kitchen<P: Stage<Input = Self>, A: Assemble<P>>(
+        recipe: Arc<Recipe<P, A>>,
+        requests: Requests,
+    ) -> Result<Box<dyn Kitchen<A::Batch>>> {
+        let (policy, runtime) = requests.prepare()?;
+        if recipe.gate.is_some() && !runtime.is_own() {
+            let message = "a sequence with a barrier on a runtime of the caller's, expected the loader's own: the hook \
+                           waits for requests to end";
+            return Err(Error::argument(message));
         }
+        Ok(Box::new(RemoteKitchen { recipe, policy: Arc::new(policy), runtime }))
     }
 }
 
 impl<B: Send + 'static> Engine<B> {
+    fn run<J: Job>(&self, job: J, end: u64) -> Run<J> {
+        let (pace, bell) = (Arc::clone(&self.pace), Arc::clone(self.pool.bell()));
+        Run::new(job, end, self.plan.max_rows(), self.settings.clone(), pace, bell)
+    }
+
     pub(crate) fn barrier(&self) -> bool {
         self.kitchen.barrier()
     }

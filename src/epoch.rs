@@ -154,6 +154,7 @@ impl<B: Send + 'static> Iterator for Epochs<B> {
             first,
             taken: 0,
             visited: 0,
+            waits: 0,
             failed: hook.err().map(|error| error.with_epoch(part.epoch)),
             receipt: Receipt::new(part.epoch, expected),
         })
@@ -204,6 +205,8 @@ pub struct Epoch<B: Send + 'static> {
     // How many of this epoch's batches were taken, and how many samples they were to have.
     taken: u64,
     visited: u64,
+    // How often the consumer had waited when the number of workers was looked at last.
+    waits: u64,
     // What the hook said, to be said in place of the first batch.
     failed: Option<Error>,
     receipt: Receipt,
@@ -304,37 +307,82 @@ impl<B: Send + 'static> Epoch<B> {
     }
 }
 
+/// What the next step of an epoch is.
+pub(crate) enum Next<B: Send + 'static> {
+    /// To take the batch of this number from the run.
+    Take(Arc<RunHandle<B>>, u64),
+    /// To yield this.
+    Yield(Option<Result<Batch<B>>>),
+}
+
+impl<B: Send + 'static> Epoch<B> {
+    pub(crate) fn before_next(&mut self) -> Next<B> {
+        let Some(handle) = self.handle.clone() else { return Next::Yield(None) };
+        if let Some(error) = self.failed.take() {
+            return Next::Yield(self.fail(error));
+        }
+        if self.taken == self.part.num_batches {
+            self.end();
+            return Next::Yield(None);
+        }
+        Next::Take(handle, self.first + self.taken)
+    }
+
+    /// Accounts for what was taken; `None` if the run is cancelled. Gives what is to be yielded, if anything.
+    pub(crate) fn after_take(&mut self, outcome: Option<Outcome<B>>, seq: u64) -> Option<Result<Batch<B>>> {
+        let Some(outcome) = outcome else { return self.fail_for_want_of_a_run() };
+        self.taken += 1;
+        if let Some(handle) = &self.handle {
+            // Not over a mark that the run was abandoned since.
+            let _ = handle.taken.compare_exchange(seq, seq + 1, Ordering::AcqRel, Ordering::Acquire);
+        }
+        self.desk.meter().record_batch();
+        if self.desk.meter().waits() != self.waits {
+            self.waits = self.desk.meter().waits();
+            self.engine.tune();
+        }
+        self.account(outcome)
+    }
+
+    /// Ends the epoch as its run is cancelled.
+    fn fail_for_want_of_a_run(&mut self) -> Option<Result<Batch<B>>> {
+        let handle = self.handle.as_ref()?;
+        let interrupted = handle.taken.load(Ordering::Acquire) == ABANDONED;
+        let error = handle
+            .run
+            .failure()
+            .unwrap_or_else(|| if interrupted { self.interrupted() } else { Error::worker_panicked() });
+        self.fail(error.with_epoch(self.part.epoch))
+    }
+}
+
+#[cfg(feature = "async")]
+impl<B: Send + 'static> Epoch<B> {
+    pub(crate) fn desk(&self) -> &Desk {
+        &self.desk
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.handle.is_none()
+    }
+}
+
 impl<B: Send + 'static> Iterator for Epoch<B> {
     type Item = Result<Batch<B>>;
 
     fn next(&mut self) -> Option<Result<Batch<B>>> {
         loop {
-            let handle = self.handle.as_ref()?;
-            if let Some(error) = self.failed.take() {
-                return self.fail(error);
-            }
-            if self.taken == self.part.num_batches {
-                self.end();
-                return None;
-            }
-            let seq = self.first + self.taken;
-            let this: Arc<dyn Drive> = Arc::clone(&handle.run) as _;
-            let waits = self.desk.meter().waits();
-            #[allow(clippy::let_unit_value, reason = "a guard with the feature `tracing`")]
-            let _span = trace::take(self.part.epoch, self.part.first_batch + self.taken);
-            let Some(outcome) = handle.run.take(&this, seq, &self.desk) else {
-                let interrupted = handle.taken.load(Ordering::Acquire) == ABANDONED;
-                let error = if interrupted { self.interrupted() } else { Error::worker_panicked() };
-                return self.fail(error.with_epoch(self.part.epoch));
+            let (handle, seq) = match self.before_next() {
+                Next::Take(handle, seq) => (handle, seq),
+                Next::Yield(item) => return item,
             };
-            self.taken += 1;
-            // Not over a mark that the run was abandoned since.
-            let _ = handle.taken.compare_exchange(seq, seq + 1, Ordering::AcqRel, Ordering::Acquire);
-            self.desk.meter().record_batch();
-            if self.desk.meter().waits() != waits {
-                self.engine.tune();
-            }
-            if let Some(item) = self.account(outcome) {
+            #[allow(clippy::let_unit_value, reason = "a guard with the feature `tracing`")]
+            let span = trace::take(self.part.epoch, self.part.first_batch + self.taken);
+            let this: Arc<dyn Drive> = Arc::clone(&handle.run) as _;
+            let outcome = handle.run.take(&this, seq, &self.desk);
+            #[allow(clippy::drop_non_drop, dropping_copy_types, reason = "a guard with the feature `tracing`")]
+            drop(span);
+            if let Some(item) = self.after_take(outcome, seq) {
                 return Some(item);
             }
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result, SharedError};
+use crate::rng::Visit;
 
 /// What happens to an epoch in which a sample cannot be loaded.
 ///
@@ -76,7 +77,10 @@ impl FailureBudget {
 /// How often and when a failed sample is tried again.
 ///
 /// Only errors are retried: a panic is a defect that will come again, and a sample that timed out still occupies its
-/// thread.
+/// thread. A request ([`Loader::remote`](crate::Loader::remote)) that timed out is given up and retried.
+///
+/// Each pause is shorter than its delay by a random part of half of it, so that what failed together is not tried again
+/// together. The part follows from the visit and the number of the retry.
 ///
 /// # Examples
 ///
@@ -96,6 +100,9 @@ pub struct Retry {
     factor: f64,
     most: Duration,
 }
+
+/// How much shorter than its delay a pause may be.
+const JITTER: f64 = 0.5;
 
 impl Default for Retry {
     fn default() -> Self {
@@ -117,11 +124,18 @@ impl Retry {
         self
     }
 
-    /// The delay before retry `number`, counted from 0.
+    /// The longest delay before retry `number`, counted from 0.
     pub fn delay(&self, number: u32) -> Duration {
         let factor = self.factor.powi(number.min(1000) as i32);
         let delay = Duration::try_from_secs_f64(self.first.as_secs_f64() * factor);
         delay.map_or(self.most, |delay| delay.min(self.most))
+    }
+
+    /// The pause before retry `number` of a visit.
+    pub(crate) fn pause(&self, number: u32, visit: &Visit) -> Duration {
+        // A stream that no stage has: those are counted from 0.
+        let part = visit.rng(u64::MAX - u64::from(number)).uniform();
+        self.delay(number).mul_f64(1.0 - JITTER * part)
     }
 
     pub(crate) fn num_retries(&self) -> u32 {

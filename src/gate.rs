@@ -1,5 +1,10 @@
 //! Keeps a sequence's hook and the loading of its samples apart.
 
+#[cfg(feature = "async")]
+use std::future::poll_fn;
+#[cfg(feature = "async")]
+use std::task::{Poll, Waker};
+
 use crate::sync::{Condvar, Mutex, lock, wait};
 
 /// A hook waits until nothing is being loaded; loading waits while a hook runs or waits to.
@@ -16,6 +21,18 @@ struct State {
     hooks: usize,
     // Invariant: while a hook runs, `loads` is 0.
     hook_runs: bool,
+    // Tasks that wait to load.
+    #[cfg(feature = "async")]
+    waiting: Vec<Waker>,
+}
+
+/// Ends a load when it is dropped.
+struct Leave<'a>(&'a Gate);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
 }
 
 impl Gate {
@@ -44,14 +61,23 @@ impl Gate {
 
     /// Begins a load that ends when the guard is dropped.
     pub(crate) fn pass(&self) -> impl Drop + '_ {
-        struct Leave<'a>(&'a Gate);
-        impl Drop for Leave<'_> {
-            fn drop(&mut self) {
-                self.0.leave();
-            }
-        }
         self.enter();
         Leave(self)
+    }
+
+    /// The same for a task, which does not hold up its thread.
+    #[cfg(feature = "async")]
+    pub(crate) async fn pass_later(&self) -> impl Drop + Send + '_ {
+        poll_fn(|context| {
+            let mut state = lock(&self.state);
+            if state.hooks > 0 {
+                state.waiting.push(context.waker().clone());
+                return Poll::Pending;
+            }
+            state.loads += 1;
+            Poll::Ready(Leave(self))
+        })
+        .await
     }
 
     /// Runs a hook with nothing else under way.
@@ -63,8 +89,12 @@ impl Gate {
                 let mut state = lock(&self.0.state);
                 state.hooks -= 1;
                 state.hook_runs = false;
+                #[cfg(feature = "async")]
+                let waiting = std::mem::take(&mut state.waiting);
                 drop(state);
                 self.0.changed.notify_all();
+                #[cfg(feature = "async")]
+                waiting.into_iter().for_each(Waker::wake);
             }
         }
         let mut state = lock(&self.state);

@@ -75,12 +75,17 @@ mod models;
 mod partial;
 mod plan;
 mod reassembly;
+#[cfg(feature = "async")]
+mod remote;
 mod report;
+mod requests;
 mod rng;
 mod sampler;
 mod sequence;
 pub mod source;
 mod stage;
+#[cfg(feature = "async")]
+mod stream;
 mod sync;
 pub mod testing;
 mod trace;
@@ -98,13 +103,17 @@ pub use error::{BoxError, Error, ErrorKind, Result};
 pub use failure::{FailureBudget, OnFailure, Receipt, Retry, Skipped};
 pub use loader::{Loader, LoaderBuilder, Window};
 pub use plan::{BatchPlan, Plan, State, Tail, World};
-pub use report::{Bottleneck, Report};
+#[cfg(feature = "async")]
+pub use remote::{AsyncFromFn, AsyncSequence, AsyncSequenceExt, async_from_fn};
+pub use report::{Bottleneck, Report, RequestReport};
 pub use rng::{Visit, VisitRng};
 pub use sampler::{
     BlockShuffle, ClassBalanced, InOrder, LengthBuckets, Sampler, Shuffle, Subset, Weighted, WindowShuffle,
 };
 pub use sequence::Sequence;
 pub use source::{from_fill, from_fn, try_from_fn};
+#[cfg(feature = "async")]
+pub use stream::EpochStream;
 pub use transform::Transform;
 
 /// The examples of the README, as tests.

@@ -8,18 +8,23 @@ use std::time::{Duration, Instant};
 use crate::batch::Spares;
 use crate::batch::assemble::{Assemble, AugmentedBatch, Collated, Stacked};
 use crate::collate::Collate;
-use crate::engine::Engine;
+use crate::engine::{Engine, Supply};
 use crate::epoch::{Epoch, Epochs};
 use crate::error::{BoxError, Error, Result};
 use crate::failure::{OnFailure, Receipt, Retry};
 use crate::gate::Gate;
 use crate::partial::Recipe;
 use crate::plan::{Plan, State, Tail, World};
+#[cfg(feature = "async")]
+use crate::remote::AsyncSequence;
 use crate::report::{Meters, Report};
+use crate::requests::Requests;
 use crate::rng::VisitRng;
 use crate::sampler::{InOrder, Sampler, Shuffle};
 use crate::sequence::Sequence;
 use crate::stage::{Augment, Map, Root, Stage, Transformed, TryMap};
+#[cfg(feature = "async")]
+use crate::stage::{Fetched, Remote};
 use crate::sync::{AtomicUsize, Ordering};
 use crate::transform::Transform;
 use crate::workers::pace::Pace;
@@ -76,6 +81,7 @@ struct Options {
     timeout: Option<Duration>,
     on_failure: OnFailure,
     retry: Retry,
+    requests: Requests,
 }
 
 impl fmt::Debug for Options {
@@ -93,6 +99,7 @@ impl fmt::Debug for Options {
             .field("timeout", &self.timeout)
             .field("on_failure", &self.on_failure)
             .field("retry", &self.retry)
+            .field("requests", &self.requests)
             .finish()
     }
 }
@@ -146,25 +153,48 @@ impl<B: Send + 'static> fmt::Debug for Loader<B> {
 impl Loader<()> {
     /// Begins the description of a loader for a sequence.
     pub fn builder<S: Sequence + 'static>(sequence: S) -> LoaderBuilder<Root<S>> {
-        LoaderBuilder {
-            len: sequence.len(),
-            stage: Root(sequence),
-            assemble: Stacked,
-            options: Options {
-                sampler: None,
-                shuffle: None,
-                seed: None,
-                batch_size: None,
-                ready: false,
-                tail: Tail::Keep,
-                world: World::default(),
-                num_workers: None,
-                window: Window::Auto,
-                timeout: None,
-                on_failure: OnFailure::Stop,
-                retry: Retry::default(),
-            },
-        }
+        LoaderBuilder::new(sequence.len(), Root(sequence))
+    }
+
+    /// Begins the description of a loader for an asynchronous sequence: many requests are in flight at once, and what
+    /// they bring goes on to the workers, in any order; batches come in the plan's order all the same.
+    ///
+    /// [`concurrency`](LoaderBuilder::concurrency) sets how many; [`timeout`](LoaderBuilder::timeout) and
+    /// [`retry`](LoaderBuilder::retry) what becomes of those that are not answered, and
+    /// [`rate_limit`](LoaderBuilder::rate_limit) how many are sent in a second. Where samples are stacked as they come,
+    /// without transforms, there is nothing to compute and by default there are no workers.
+    ///
+    /// The requests run on a thread and a tokio runtime of the loader's own, unless
+    /// [`runtime`](LoaderBuilder::runtime) names another. Batches are taken by a loop or, in asynchronous code, by
+    /// [`Epoch::stream`](crate::Epoch::stream).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use procession::{Loader, Retry, async_from_fn};
+    ///
+    /// let service = async_from_fn(100, |index| async move {
+    ///     tokio::time::sleep(Duration::from_millis(2)).await;
+    ///     Ok::<_, std::io::Error>(vec![index as u8; 10])
+    /// });
+    /// let loader = Loader::remote(service)
+    ///     .concurrency(32)
+    ///     .timeout(Duration::from_secs(5))
+    ///     .retry(Retry::times(4))
+    ///     .map(|bytes| bytes.iter().map(|&byte| f32::from(byte)).sum::<f32>())   // on the workers
+    ///     .batch_size(10)
+    ///     .shuffle(7)
+    ///     .build()?;
+    /// for batch in loader.epoch(0) {
+    ///     assert_eq!(batch?.len(), 10);
+    /// }
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    #[cfg(feature = "async")]
+    pub fn remote<S: AsyncSequence + 'static>(sequence: S) -> LoaderBuilder<Remote<S>> {
+        LoaderBuilder::new(sequence.len(), Remote(sequence))
     }
 }
 
@@ -227,12 +257,62 @@ impl<B: Send + 'static> Loader<B> {
 
     /// Where the time went since the loader was built.
     pub fn report(&self) -> Report {
-        self.engine.meters.report(self.num_workers())
+        self.engine.meters.report(self.num_workers(), self.engine.kitchen.requests())
     }
 
     /// The account of the epoch that ended last, completely or not.
     pub fn last_receipt(&self) -> Option<Receipt> {
         self.engine.last_receipt.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl<P> LoaderBuilder<P, Stacked> {
+    fn new(len: usize, stage: P) -> Self {
+        let options = Options {
+            sampler: None,
+            shuffle: None,
+            seed: None,
+            batch_size: None,
+            ready: false,
+            tail: Tail::Keep,
+            world: World::default(),
+            num_workers: None,
+            window: Window::Auto,
+            timeout: None,
+            on_failure: OnFailure::Stop,
+            retry: Retry::default(),
+            requests: Requests::default(),
+        };
+        Self { stage, assemble: Stacked, len, options }
+    }
+}
+
+#[cfg(feature = "async")]
+impl<T: Send + 'static, P: Stage<Input = Fetched<T>>, A> LoaderBuilder<P, A> {
+    /// Sets how many requests may be in flight at once: 1 to 65,536, and 64 by default. As many samples that were fetched
+    /// may wait for a worker, before no more are asked for.
+    pub fn concurrency(mut self, concurrency: usize) -> Self {
+        self.options.requests.concurrency = Some(concurrency);
+        self
+    }
+
+    /// Limits how many requests are sent in a second, over all epochs of the loader, those that are tried again included.
+    /// They go at even distances. Unlimited by default.
+    pub fn rate_limit(mut self, per_second: f64) -> Self {
+        self.options.requests.per_second = Some(per_second);
+        self
+    }
+
+    /// Sets the tokio runtime that requests run on: one with timers, such as clients that are bound to a runtime need.
+    /// By default it is one of the loader's own, on a thread of its own.
+    ///
+    /// A loop over batches within the runtime's own tasks is possible where it has several threads. On a current-thread
+    /// runtime it would hold up its requests, so it is an error of kind [`Argument`](crate::ErrorKind::Argument), and
+    /// batches are taken by [`Epoch::stream`](crate::Epoch::stream). A runtime that is shut down before the epoch is over
+    /// ends it with an error of kind [`Interrupted`](crate::ErrorKind::Interrupted).
+    pub fn runtime(mut self, runtime: tokio::runtime::Handle) -> Self {
+        self.options.requests.runtime = Some(runtime);
+        self
     }
 }
 
@@ -242,7 +322,7 @@ impl<P: Stage> LoaderBuilder<P, Stacked> {
     pub fn map<T: Send + 'static>(
         self,
         f: impl Fn(P::Sample) -> T + Send + Sync + 'static,
-    ) -> LoaderBuilder<impl Stage<Sample = T>, Stacked> {
+    ) -> LoaderBuilder<impl Stage<Sample = T, Input = P::Input>, Stacked> {
         self.stage(|stage| Map(stage, f))
     }
 
@@ -250,7 +330,7 @@ impl<P: Stage> LoaderBuilder<P, Stacked> {
     pub fn try_map<T: Send + 'static, E: Into<BoxError> + 'static>(
         self,
         f: impl Fn(P::Sample) -> Result<T, E> + Send + Sync + 'static,
-    ) -> LoaderBuilder<impl Stage<Sample = T>, Stacked> {
+    ) -> LoaderBuilder<impl Stage<Sample = T, Input = P::Input>, Stacked> {
         self.stage(|stage| TryMap(stage, f))
     }
 
@@ -277,7 +357,7 @@ impl<P: Stage> LoaderBuilder<P, Stacked> {
     pub fn augment<T: Send + 'static>(
         self,
         f: impl Fn(P::Sample, &mut VisitRng) -> T + Send + Sync + 'static,
-    ) -> LoaderBuilder<impl Stage<Sample = T>, Stacked> {
+    ) -> LoaderBuilder<impl Stage<Sample = T, Input = P::Input>, Stacked> {
         self.stage(|stage| Augment(stage, f))
     }
 
@@ -286,7 +366,7 @@ impl<P: Stage> LoaderBuilder<P, Stacked> {
     pub fn transform<T: Transform<P::Sample>>(
         self,
         transform: T,
-    ) -> LoaderBuilder<impl Stage<Sample = T::Output>, Stacked> {
+    ) -> LoaderBuilder<impl Stage<Sample = T::Output, Input = P::Input>, Stacked> {
         self.stage(|stage| Transformed(stage, transform))
     }
 
@@ -430,7 +510,9 @@ impl<P, A> LoaderBuilder<P, A> {
         self
     }
 
-    /// Sets how long a sample may take, retries included. One that takes longer is an error of kind
+    /// Sets how long a sample may take, retries included. Of a [remote](Loader::remote) loader it is how long each request
+    /// may take, 60 seconds by default; one that takes longer is given up, and tried again if there are
+    /// [retries](Self::retry) left. If it is set, transforms may take as long again. A sample that takes longer is an error of kind
     /// [`Timeout`](crate::ErrorKind::Timeout) at its place in the order, and another worker takes over. The stuck
     /// thread ends when its `get` returns; dropping the loader does not wait for it. Without a time-out (the default)
     /// a sample that never returns holds up its epoch and the loader's drop for ever.
@@ -488,13 +570,28 @@ impl<P: Stage, A: Assemble<P>> LoaderBuilder<P, A> {
         LoaderBuilder { stage: self.stage, assemble, len: self.len, options: self.options }
     }
 
+    /// How many batches have room for all requests that may be in flight, and for as many samples that are computed or
+    /// wait for that.
+    #[cfg(feature = "async")]
+    fn window_for(requests: &Requests, is_remote: bool, plan: &Plan) -> usize {
+        if is_remote { (2 * requests.concurrency().min(MAX_WINDOW)).div_ceil(plan.max_rows().max(1)) + 2 } else { 0 }
+    }
+
+    #[cfg(not(feature = "async"))]
+    fn window_for(_: &Requests, _: bool, _: &Plan) -> usize {
+        0
+    }
+
     /// Starts the workers.
     ///
     /// # Errors
     ///
     /// If an option has a value that it must not have, the sampler gives indices that the sequence does not have, or
     /// the system has no thread to give.
-    pub fn build(self) -> Result<Loader<A::Batch>> {
+    pub fn build(self) -> Result<Loader<A::Batch>>
+    where
+        P::Input: Supply,
+    {
         let Self { stage, assemble, len, options } = self;
         let len = len as u64;
         let sampler: Arc<dyn Sampler> = match (options.sampler, options.shuffle) {
@@ -529,22 +626,31 @@ impl<P: Stage, A: Assemble<P>> LoaderBuilder<P, A> {
         if let OnFailure::Skip(budget) = &options.on_failure {
             budget.check()?;
         }
+        #[cfg(feature = "async")]
+        let requests = Requests { timeout: options.timeout, ..options.requests };
+        #[cfg(not(feature = "async"))]
+        let requests = options.requests;
         if options.timeout == Some(Duration::ZERO) {
             return Err(Error::argument("a time-out of zero, expected a longer one"));
         }
-        let num_workers = options.num_workers.unwrap_or_else(num_cpus::get);
+        let is_remote = <P::Input as Supply>::IS_REMOTE;
+        // What is fetched and only stacked needs no workers.
+        let needs_workers = !(is_remote && stage.passes_through() && assemble.is_light());
+        let num_workers = options.num_workers.unwrap_or_else(|| if needs_workers { num_cpus::get() } else { 0 });
         if num_workers > MAX_WORKERS {
             return Err(Error::argument(format!("{num_workers} workers, expected at most {MAX_WORKERS}")));
         }
         let fixed_layout = assemble.fixed_layout(&stage);
         let (window, max_window, window_bytes) = match options.window {
             Window::Auto => {
-                let window = (2 * num_workers).max(4);
+                let window = (2 * num_workers).max(4).max(Self::window_for(&requests, is_remote, &plan));
                 let row_bytes = fixed_layout.as_ref().and_then(|layout| assemble.row_bytes(layout));
                 let most = match row_bytes.map(|row_bytes| row_bytes.saturating_mul(plan.max_rows())) {
                     Some(batch_bytes) => (MAX_AUTO_WINDOW_BYTES / batch_bytes.max(1)).min(MAX_AUTO_WINDOW),
                     None => (4 * num_workers).max(16),
                 };
+                // All requests may be behind one that takes its time.
+                let most = if is_remote { most.max(8 * window) } else { most };
                 (window, most.max(window), None)
             }
             Window::Batches(0) => return Err(Error::argument("a window of 0 batches, expected at least 1")),
@@ -562,7 +668,8 @@ impl<P: Stage, A: Assemble<P>> LoaderBuilder<P, A> {
             num_workers: Arc::new(AtomicUsize::new(num_workers)),
         };
         let now = Instant::now();
-        let tuner = options.num_workers.is_none().then(|| Tuner::new(num_workers, MAX_AUTO_WORKERS, now));
+        let tuner =
+            (options.num_workers.is_none() && needs_workers).then(|| Tuner::new(num_workers, MAX_AUTO_WORKERS, now));
         // Memory of dropped batches that the next ones can use: as many as can be under way at once. Where bytes are
         // bounded none, as what waits here is not counted.
         let num_spares = max_window + 2;
@@ -578,11 +685,12 @@ impl<P: Stage, A: Assemble<P>> LoaderBuilder<P, A> {
             fixed_layout,
             gate,
         });
+        let kitchen = P::Input::kitchen(recipe, requests)?;
         let meters = Arc::new(Meters::new());
         let pool = Pool::start(num_workers, options.timeout, Arc::clone(&meters))?;
         Ok(Loader {
             engine: Arc::new(Engine {
-                kitchen: Box::new(recipe),
+                kitchen,
                 plan,
                 on_failure: options.on_failure,
                 settings,

@@ -20,6 +20,7 @@ use crate::report::{Meter, Meters};
 use crate::sync::{AtomicBool, AtomicUsize, Breaker, Instant, Ordering, clock, thread};
 use crate::workers::bell::Bell;
 use crate::workers::desk::Desk;
+use crate::workers::load::LoadJob;
 use crate::workers::pace::Pace;
 use crate::workers::pool::Pool;
 use crate::workers::run::{Context, Drive, Feed, Job, Run, Settings, Step};
@@ -81,26 +82,9 @@ impl Job for Rows {
         Batch { rows, _alive: Counted::clone(&self.alive) }
     }
 
-    fn load(&self, seq: u64, rows: Range<usize>, partial: &Batch, _: Context<'_>) -> u64 {
-        for row in rows {
-            self.mark(seq, row);
-            partial.rows[row].store(LOADED, Ordering::Relaxed);
-        }
-        1
-    }
-
-    fn begin_apart(&self) {}
-
-    fn load_apart(&self, seq: u64, row: usize, _: Context<'_>) -> usize {
-        self.mark(seq, row);
-        LOADED
-    }
-
     fn timed_out(&self, _: u64, _: usize, _: Duration) -> usize {
         TIMED_OUT
     }
-
-    fn end_apart(&self) {}
 
     fn place(&self, _: u64, row: usize, partial: &Batch, loaded: usize) -> u64 {
         partial.rows[row].store(loaded, Ordering::Relaxed);
@@ -116,6 +100,25 @@ impl Job for Rows {
     fn size_bytes(&self, _: u64, _: usize) -> Option<u64> {
         Some(1)
     }
+}
+
+impl LoadJob for Rows {
+    fn load(&self, seq: u64, rows: Range<usize>, partial: &Batch, _: Context<'_>) -> u64 {
+        for row in rows {
+            self.mark(seq, row);
+            partial.rows[row].store(LOADED, Ordering::Relaxed);
+        }
+        1
+    }
+
+    fn begin_apart(&self) {}
+
+    fn load_apart(&self, seq: u64, row: usize, _: Context<'_>) -> usize {
+        self.mark(seq, row);
+        LOADED
+    }
+
+    fn end_apart(&self) {}
 }
 
 /// How a run is set up; as most models need it unless they say otherwise.

@@ -90,6 +90,15 @@ pub(crate) struct Outcome<D> {
 }
 
 impl<P: Stage, A: Assemble<P>> Recipe<P, A> {
+    /// Runs the sequence's hook, behind its barrier if it has one.
+    pub(crate) fn on_epoch_start(&self, epoch: u64) -> Result<()> {
+        let hook = || self.stage.source().on_epoch_start(epoch);
+        match &self.gate {
+            Some(gate) => gate.run_alone(hook),
+            None => hook(),
+        }
+    }
+
     fn new_body(
         &self,
         layout: A::Layout,

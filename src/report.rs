@@ -140,6 +140,23 @@ pub(crate) struct Reading {
     pub(crate) consumer_waited: Duration,
 }
 
+/// The account of the requests of a loader, which many tasks write to.
+#[derive(Debug, Default)]
+pub(crate) struct RequestMeter {
+    sent: AtomicU64,
+    failed: AtomicU64,
+    waited_ns: AtomicU64,
+}
+
+impl RequestMeter {
+    #[cfg(feature = "async")]
+    pub(crate) fn record(&self, took: Duration, failed: bool) {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        self.failed.fetch_add(u64::from(failed), Ordering::Relaxed);
+        self.waited_ns.fetch_add(nanos(took), Ordering::Relaxed);
+    }
+}
+
 /// The accounts of a loader's threads.
 #[derive(Debug)]
 pub(crate) struct Meters {
@@ -196,7 +213,7 @@ impl Meters {
         }
     }
 
-    pub(crate) fn report(&self, num_workers: usize) -> Report {
+    pub(crate) fn report(&self, num_workers: usize, requests: Option<&RequestMeter>) -> Report {
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let consumers = self.consumers.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let sum = |meters: &[Arc<Meter>], field: fn(&Counts) -> &AtomicU64| {
@@ -206,7 +223,19 @@ impl Meters {
         let all: Vec<_> = workers.iter().chain(&consumers).cloned().collect();
         let load = sum(&all, |counts| &counts.load_ns);
         let (source, timed) = (sum(&all, |counts| &counts.timed_source_ns), sum(&all, |counts| &counts.timed_ns));
-        let source = if timed == 0 { load } else { (load as f64 * (source as f64 / timed as f64)) as u64 };
+        let source = if requests.is_some() {
+            // It is waited for by tasks, which no worker does.
+            0
+        } else if timed == 0 {
+            load
+        } else {
+            (load as f64 * (source as f64 / timed as f64)) as u64
+        };
+        let requests = requests.map(|meter| RequestReport {
+            num_sent: meter.sent.load(Ordering::Relaxed),
+            num_failed: meter.failed.load(Ordering::Relaxed),
+            waited: Duration::from_nanos(meter.waited_ns.load(Ordering::Relaxed)),
+        });
         Report {
             elapsed: self.started.elapsed(),
             num_workers,
@@ -225,6 +254,7 @@ impl Meters {
             ),
             in_epochs: Duration::from_nanos(sum(&consumers, |counts| &counts.epochs_ns)),
             num_waits: sum(&consumers, |counts| &counts.waits),
+            requests,
             peak_bytes: Some(self.peak_bytes.load(Ordering::Relaxed)).filter(|&bytes| bytes != u64::MAX),
         }
     }
@@ -251,6 +281,19 @@ impl fmt::Display for Bottleneck {
             Self::Source => "the source is the bottleneck: most of the workers' time goes to its `get`",
         })
     }
+}
+
+/// The requests of a [remote](crate::Loader::remote) loader since it was built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct RequestReport {
+    /// How many were sent, those that were tried again included.
+    pub num_sent: u64,
+    /// How many of them gave an error or no answer in time.
+    pub num_failed: u64,
+    /// How long they took, together.
+    pub waited: Duration,
 }
 
 /// Where a loader's time went since it was built.
@@ -287,6 +330,8 @@ pub struct Report {
     pub in_epochs: Duration,
     /// How often it had to wait for somebody else.
     pub num_waits: u64,
+    /// The requests, of a [remote](crate::Loader::remote) loader.
+    pub requests: Option<RequestReport>,
     /// The most bytes that were queued, in work and parked at once in the last run, if the window is in bytes.
     pub peak_bytes: Option<u64>,
 }
@@ -304,6 +349,9 @@ impl Report {
         let spent = busy.max(self.in_epochs.as_secs_f64());
         Some(if self.consumer_waited.as_secs_f64() < 0.05 * spent {
             Bottleneck::Consumer
+        } else if self.requests.is_some() && busy < 0.8 * self.in_epochs.as_secs_f64() {
+            // The workers have time left, so it is not they who keep the consumer waiting.
+            Bottleneck::Source
         } else if self.source_busy > self.transform_busy + self.collate_busy {
             Bottleneck::Source
         } else {
@@ -339,6 +387,10 @@ impl fmt::Display for Report {
             part(self.consumer_waited),
             self.num_waits
         )?;
+        if let Some(RequestReport { num_sent, num_failed, waited }) = self.requests {
+            let mean = waited.as_secs_f64() / num_sent.max(1) as f64;
+            writeln!(f, "requests: {num_sent}, of which {num_failed} failed, {:.3} s each on the mean", mean)?;
+        }
         match self.bottleneck() {
             Some(bottleneck) => write!(f, "{bottleneck}"),
             None => f.write_str("nothing was loaded yet"),

@@ -6,9 +6,17 @@ use std::time::{Duration, Instant};
 
 use crate::batch::stack::{Row, Stack};
 use crate::error::{BoxError, Error, Result};
+#[cfg(feature = "async")]
+use crate::remote::AsyncSequence;
 use crate::rng::{Visit, VisitRng};
 use crate::sequence::Sequence;
+#[cfg(feature = "async")]
+use crate::sequence::check_layout;
 use crate::transform::Transform;
+
+/// An input on its way.
+#[cfg(feature = "async")]
+pub(crate) type Fetching<'a, I> = std::pin::Pin<Box<dyn Future<Output = Result<I>> + Send + 'a>>;
 
 /// Takes the time inside the source, when asked to.
 #[derive(Debug)]
@@ -42,13 +50,22 @@ impl Timer {
 pub trait Stage: Send + Sync + 'static {
     /// What comes out.
     type Sample: Send + 'static;
+    /// What the source needs besides the visit: nothing, or a sample that was fetched.
+    type Input: Send + 'static;
 
     /// What the source says of itself.
     fn source(&self) -> &dyn Source;
     /// How many stages so far draw random numbers; each has a stream of its own.
     fn num_streams(&self) -> u64;
+    /// Fetches the input of an index.
+    #[cfg(feature = "async")]
+    fn fetch(&self, index: usize) -> Fetching<'_, Self::Input>;
+    /// Whether samples are what the source gave, so that there is nothing to compute.
+    fn passes_through(&self) -> bool {
+        false
+    }
     /// Loads a sample.
-    fn load(&self, visit: &Visit, timer: &mut Timer) -> Result<Self::Sample>;
+    fn load(&self, visit: &Visit, input: Self::Input, timer: &mut Timer) -> Result<Self::Sample>;
     /// The layout that all samples share, if it is known without loading one.
     fn layout(&self) -> Option<<Self::Sample as Stack>::Layout>
     where
@@ -57,11 +74,11 @@ pub trait Stage: Send + Sync + 'static {
         Self::Sample::layout_of_type()
     }
     /// Writes a sample to its row. Called only if `layout` is known.
-    fn load_into(&self, visit: &Visit, row: Row<'_, Self::Sample>, timer: &mut Timer) -> Result<()>
+    fn load_into(&self, visit: &Visit, input: Self::Input, row: Row<'_, Self::Sample>, timer: &mut Timer) -> Result<()>
     where
         Self::Sample: Stack,
     {
-        self.load(visit, timer)?.write(row);
+        self.load(visit, input, timer)?.write(row);
         Ok(())
     }
     /// The memory that a sample takes, in bytes, if it is known without loading it.
@@ -98,6 +115,7 @@ impl<S: Sequence> Source for Root<S> {
 
 impl<S: Sequence + 'static> Stage for Root<S> {
     type Sample = S::Sample;
+    type Input = ();
 
     fn source(&self) -> &dyn Source {
         self
@@ -105,8 +123,15 @@ impl<S: Sequence + 'static> Stage for Root<S> {
     fn num_streams(&self) -> u64 {
         0
     }
+    #[cfg(feature = "async")]
+    fn fetch(&self, _: usize) -> Fetching<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+    fn passes_through(&self) -> bool {
+        true
+    }
     #[inline]
-    fn load(&self, visit: &Visit, timer: &mut Timer) -> Result<S::Sample> {
+    fn load(&self, visit: &Visit, (): (), timer: &mut Timer) -> Result<S::Sample> {
         timer.time(|| self.0.get(visit.index() as usize))
     }
     fn layout(&self) -> Option<<S::Sample as Stack>::Layout>
@@ -116,11 +141,79 @@ impl<S: Sequence + 'static> Stage for Root<S> {
         self.0.layout()
     }
     #[inline]
-    fn load_into(&self, visit: &Visit, row: Row<'_, S::Sample>, timer: &mut Timer) -> Result<()>
+    fn load_into(&self, visit: &Visit, (): (), row: Row<'_, S::Sample>, timer: &mut Timer) -> Result<()>
     where
         S::Sample: Stack,
     {
         timer.time(|| self.0.get_into(visit.index() as usize, row))
+    }
+    fn size_bytes(&self, index: usize) -> Option<usize> {
+        self.0.size_bytes(index)
+    }
+}
+
+/// A sample that was fetched, for the stages behind an asynchronous sequence.
+#[cfg(feature = "async")]
+#[derive(Debug)]
+pub struct Fetched<T>(T);
+
+/// The first stage: an asynchronous sequence.
+#[cfg(feature = "async")]
+pub struct Remote<S>(pub(crate) S);
+
+#[cfg(feature = "async")]
+impl<S: AsyncSequence> Source for Remote<S> {
+    fn file(&self, index: usize) -> Option<PathBuf> {
+        self.0.file(index)
+    }
+    fn barrier(&self) -> bool {
+        self.0.barrier()
+    }
+    fn on_epoch_start(&self, epoch: u64) -> Result<()> {
+        self.0.on_epoch_start(epoch)
+    }
+}
+
+#[cfg(feature = "async")]
+impl<S: AsyncSequence + 'static> Stage for Remote<S> {
+    type Sample = S::Sample;
+    type Input = Fetched<S::Sample>;
+
+    fn source(&self) -> &dyn Source {
+        self
+    }
+    fn num_streams(&self) -> u64 {
+        0
+    }
+    fn fetch(&self, index: usize) -> Fetching<'_, Fetched<S::Sample>> {
+        let sample = self.0.get(index);
+        Box::pin(async move { sample.await.map(Fetched) })
+    }
+    fn passes_through(&self) -> bool {
+        true
+    }
+    fn load(&self, _: &Visit, Fetched(sample): Fetched<S::Sample>, _: &mut Timer) -> Result<S::Sample> {
+        Ok(sample)
+    }
+    fn layout(&self) -> Option<<S::Sample as Stack>::Layout>
+    where
+        S::Sample: Stack,
+    {
+        self.0.layout()
+    }
+    fn load_into(
+        &self,
+        _: &Visit,
+        Fetched(sample): Fetched<S::Sample>,
+        row: Row<'_, S::Sample>,
+        _: &mut Timer,
+    ) -> Result<()>
+    where
+        S::Sample: Stack,
+    {
+        check_layout(&sample, self.0.layout())?;
+        sample.write(row);
+        Ok(())
     }
     fn size_bytes(&self, index: usize) -> Option<usize> {
         self.0.size_bytes(index)
@@ -132,6 +225,7 @@ pub(crate) struct Map<P, F>(pub(crate) P, pub(crate) F);
 
 impl<P: Stage, T: Send + 'static, F: Fn(P::Sample) -> T + Send + Sync + 'static> Stage for Map<P, F> {
     type Sample = T;
+    type Input = P::Input;
 
     fn source(&self) -> &dyn Source {
         self.0.source()
@@ -139,9 +233,13 @@ impl<P: Stage, T: Send + 'static, F: Fn(P::Sample) -> T + Send + Sync + 'static>
     fn num_streams(&self) -> u64 {
         self.0.num_streams()
     }
+    #[cfg(feature = "async")]
+    fn fetch(&self, index: usize) -> Fetching<'_, P::Input> {
+        self.0.fetch(index)
+    }
     #[inline]
-    fn load(&self, visit: &Visit, timer: &mut Timer) -> Result<T> {
-        Ok(self.1(self.0.load(visit, timer)?))
+    fn load(&self, visit: &Visit, input: P::Input, timer: &mut Timer) -> Result<T> {
+        Ok(self.1(self.0.load(visit, input, timer)?))
     }
 }
 
@@ -156,6 +254,7 @@ where
     F: Fn(P::Sample) -> Result<T, E> + Send + Sync + 'static,
 {
     type Sample = T;
+    type Input = P::Input;
 
     fn source(&self) -> &dyn Source {
         self.0.source()
@@ -163,9 +262,13 @@ where
     fn num_streams(&self) -> u64 {
         self.0.num_streams()
     }
+    #[cfg(feature = "async")]
+    fn fetch(&self, index: usize) -> Fetching<'_, P::Input> {
+        self.0.fetch(index)
+    }
     #[inline]
-    fn load(&self, visit: &Visit, timer: &mut Timer) -> Result<T> {
-        self.1(self.0.load(visit, timer)?).map_err(Error::sample)
+    fn load(&self, visit: &Visit, input: P::Input, timer: &mut Timer) -> Result<T> {
+        self.1(self.0.load(visit, input, timer)?).map_err(Error::sample)
     }
 }
 
@@ -179,6 +282,7 @@ where
     F: Fn(P::Sample, &mut VisitRng) -> T + Send + Sync + 'static,
 {
     type Sample = T;
+    type Input = P::Input;
 
     fn source(&self) -> &dyn Source {
         self.0.source()
@@ -186,9 +290,13 @@ where
     fn num_streams(&self) -> u64 {
         self.0.num_streams() + 1
     }
+    #[cfg(feature = "async")]
+    fn fetch(&self, index: usize) -> Fetching<'_, P::Input> {
+        self.0.fetch(index)
+    }
     #[inline]
-    fn load(&self, visit: &Visit, timer: &mut Timer) -> Result<T> {
-        let sample = self.0.load(visit, timer)?;
+    fn load(&self, visit: &Visit, input: P::Input, timer: &mut Timer) -> Result<T> {
+        let sample = self.0.load(visit, input, timer)?;
         Ok(self.1(sample, &mut visit.rng(self.0.num_streams())))
     }
 }
@@ -198,6 +306,7 @@ pub(crate) struct Transformed<P, T>(pub(crate) P, pub(crate) T);
 
 impl<P: Stage, T: Transform<P::Sample>> Stage for Transformed<P, T> {
     type Sample = T::Output;
+    type Input = P::Input;
 
     fn source(&self) -> &dyn Source {
         self.0.source()
@@ -205,9 +314,13 @@ impl<P: Stage, T: Transform<P::Sample>> Stage for Transformed<P, T> {
     fn num_streams(&self) -> u64 {
         self.0.num_streams() + 1
     }
+    #[cfg(feature = "async")]
+    fn fetch(&self, index: usize) -> Fetching<'_, P::Input> {
+        self.0.fetch(index)
+    }
     #[inline]
-    fn load(&self, visit: &Visit, timer: &mut Timer) -> Result<T::Output> {
-        let sample = self.0.load(visit, timer)?;
+    fn load(&self, visit: &Visit, input: P::Input, timer: &mut Timer) -> Result<T::Output> {
+        let sample = self.0.load(visit, input, timer)?;
         self.1.apply(sample, &mut visit.rng(self.0.num_streams()))
     }
     fn layout(&self) -> Option<<T::Output as Stack>::Layout>
@@ -217,11 +330,11 @@ impl<P: Stage, T: Transform<P::Sample>> Stage for Transformed<P, T> {
         self.1.layout()
     }
     #[inline]
-    fn load_into(&self, visit: &Visit, row: Row<'_, T::Output>, timer: &mut Timer) -> Result<()>
+    fn load_into(&self, visit: &Visit, input: P::Input, row: Row<'_, T::Output>, timer: &mut Timer) -> Result<()>
     where
         T::Output: Stack,
     {
-        let sample = self.0.load(visit, timer)?;
+        let sample = self.0.load(visit, input, timer)?;
         self.1.apply_into(sample, &mut visit.rng(self.0.num_streams()), row)
     }
 }
@@ -235,4 +348,6 @@ macro_rules! debug_by_name {
         }
     )+};
 }
+#[cfg(feature = "async")]
+debug_by_name!(Remote<S>);
 debug_by_name!(Root<S>, Map<P, F>, TryMap<P, F>, Augment<P, F>, Transformed<P, T>);

@@ -26,6 +26,7 @@ pub(crate) use std::{
 };
 
 use std::sync::PoisonError;
+#[cfg(feature = "async")]
 use std::task::Waker;
 use std::time::Duration;
 
@@ -60,7 +61,7 @@ pub(crate) fn after(duration: Duration) -> Instant {
 #[derive(Debug)]
 pub(crate) enum Waiter {
     Thread(Thread),
-    #[allow(dead_code, reason = "the consumer of a stream; the loop is the only consumer so far")]
+    #[cfg(feature = "async")]
     Task(Waker),
 }
 
@@ -72,6 +73,7 @@ impl Waiter {
     pub(crate) fn wake(self) {
         match self {
             Self::Thread(thread) => thread.unpark(),
+            #[cfg(feature = "async")]
             Self::Task(waker) => waker.wake(),
         }
     }

@@ -35,10 +35,15 @@ pub trait Assemble<P: Stage>: Send + Sync + 'static {
         &self,
         stage: &P,
         visit: &Visit,
+        input: P::Input,
         chunk: &mut <Self::Columns as Columns>::Chunk<'_>,
         row: usize,
         timer: &mut Timer,
     ) -> Result<()>;
+    /// Whether `finish` costs next to nothing.
+    fn is_light(&self) -> bool {
+        false
+    }
     /// Makes the batch of the rows to keep; of all if `keep` is `None`. Gives none if there is none without samples.
     /// `first` is the visit of the batch's first row, whose streams of the purposes that no stage uses are the batch's.
     fn finish(
@@ -93,11 +98,12 @@ where
         &self,
         stage: &P,
         visit: &Visit,
+        input: P::Input,
         chunk: &mut <Self::Columns as Columns>::Chunk<'_>,
         row: usize,
         timer: &mut Timer,
     ) -> Result<()> {
-        stage.load_into(visit, P::Sample::row(chunk, row), timer)
+        stage.load_into(visit, input, P::Sample::row(chunk, row), timer)
     }
     fn finish(
         &self,
@@ -108,6 +114,9 @@ where
         _: &Visit,
     ) -> Result<Option<Self::Batch>> {
         Ok(Some(P::Sample::finish(columns, layout, num_rows, keep)))
+    }
+    fn is_light(&self) -> bool {
+        true
     }
     fn size_bytes(&self, sample: &P::Sample) -> usize {
         sample.size_bytes()
@@ -179,11 +188,12 @@ where
         &self,
         stage: &P,
         visit: &Visit,
+        input: P::Input,
         chunk: &mut RowsMut<'_, Option<P::Sample>>,
         row: usize,
         timer: &mut Timer,
     ) -> Result<()> {
-        chunk.row(row)[0] = Some(stage.load(visit, timer)?);
+        chunk.row(row)[0] = Some(stage.load(visit, input, timer)?);
         Ok(())
     }
     fn finish(
@@ -262,11 +272,12 @@ where
         &self,
         stage: &P,
         visit: &Visit,
+        input: P::Input,
         chunk: &mut <Self::Columns as Columns>::Chunk<'_>,
         row: usize,
         timer: &mut Timer,
     ) -> Result<()> {
-        self.inner.load_into(stage, visit, chunk, row, timer)
+        self.inner.load_into(stage, visit, input, chunk, row, timer)
     }
     fn finish(
         &self,

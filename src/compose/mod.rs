@@ -22,6 +22,7 @@ pub use concat::{Concat, ConcatAll, concat_all};
 pub use disk::{DiskCacheOptions, DiskCacheState, DiskCacheStatus, DiskCached, Record};
 pub use map::{Map, TryMap};
 pub use mix::{Mix, mix};
+pub(crate) use subset::split;
 pub use subset::{Slice, Split, Subset};
 pub use window::Windows;
 
@@ -108,7 +109,8 @@ pub trait SequenceExt: Sequence + Sized {
     ///
     /// If an index is at or beyond the length: an error of kind [`Argument`](crate::ErrorKind::Argument).
     fn subset(self, indices: impl Into<Vec<usize>>) -> Result<Subset<Self>> {
-        Subset::new(self, indices.into())
+        let len = self.len();
+        Subset::of(self, len, indices.into())
     }
 
     /// Keeps the samples whose indices lie in `range`.
@@ -128,7 +130,8 @@ pub trait SequenceExt: Sequence + Sized {
     /// # Ok::<(), procession::Error>(())
     /// ```
     fn slice(self, range: impl RangeBounds<usize>) -> Result<Slice<Self>> {
-        Slice::new(self, range)
+        let len = self.len();
+        Slice::of(self, len, range)
     }
 
     /// Splits at random into two parts that share no sample and have all of them together.
@@ -146,7 +149,8 @@ pub trait SequenceExt: Sequence + Sized {
     ///
     /// If `fraction` is not in `0.0..=1.0`: an error of kind [`Argument`](crate::ErrorKind::Argument).
     fn split(self, fraction: f64, seed: u64) -> Result<Split<Self>> {
-        subset::split(self, fraction, seed)
+        let len = self.len();
+        split(self, len, fraction, seed)
     }
 
     /// Keeps every sample in memory once it has been loaded; [`get`](Sequence::get) then returns a clone.

@@ -11,14 +11,14 @@ use crate::sequence::{Sequence, check_index};
 /// Chosen samples of a sequence; made by [`subset`](super::SequenceExt::subset) and [`split`](super::SequenceExt::split).
 #[derive(Debug, Clone)]
 pub struct Subset<S> {
-    inner: S,
+    pub(crate) inner: S,
     // Invariant: each is below the length of `inner`.
-    indices: Vec<usize>,
+    pub(crate) indices: Vec<usize>,
 }
 
-impl<S: Sequence> Subset<S> {
-    pub(super) fn new(inner: S, indices: Vec<usize>) -> Result<Self> {
-        let len = inner.len();
+impl<S> Subset<S> {
+    /// A part of a sequence of some length.
+    pub(crate) fn of(inner: S, len: usize, indices: Vec<usize>) -> Result<Self> {
         if let Some((at, index)) = indices.iter().enumerate().find(|&(_, &index)| index >= len) {
             let message = format!("index {index} at place {at} of a subset of a sequence of {len} samples");
             return Err(Error::argument(message));
@@ -44,15 +44,15 @@ impl<S: Sequence> Sequence for Subset<S> {
 /// The samples of a sequence in a range of indices; made by [`slice`](super::SequenceExt::slice).
 #[derive(Debug, Clone)]
 pub struct Slice<S> {
-    inner: S,
+    pub(crate) inner: S,
     // Invariant: `start + len` is at most the length of `inner`.
     start: usize,
-    len: usize,
+    pub(crate) len: usize,
 }
 
-impl<S: Sequence> Slice<S> {
-    pub(super) fn new(inner: S, range: impl RangeBounds<usize>) -> Result<Self> {
-        let len = inner.len();
+impl<S> Slice<S> {
+    /// A part of a sequence of some length.
+    pub(crate) fn of(inner: S, len: usize, range: impl RangeBounds<usize>) -> Result<Self> {
         // A bound that wraps past `usize::MAX` lies beyond every sequence.
         let start = match range.start_bound() {
             Bound::Included(&start) => start,
@@ -70,7 +70,8 @@ impl<S: Sequence> Slice<S> {
         Ok(Self { inner, start, len: end - start })
     }
 
-    fn at(&self, index: usize) -> usize {
+    /// Where a sample is in the sequence that this is a part of.
+    pub(crate) fn at(&self, index: usize) -> usize {
         check_index(index, self.len);
         self.start + index
     }
@@ -88,11 +89,11 @@ impl<S: Sequence> Sequence for Slice<S> {
 /// The two parts of a random split; made by [`split`](super::SequenceExt::split).
 pub type Split<S> = (Subset<Arc<S>>, Subset<Arc<S>>);
 
-pub(super) fn split<S: Sequence>(inner: S, fraction: f64, seed: u64) -> Result<Split<S>> {
+/// Two parts of a sequence of some length.
+pub(crate) fn split<S>(inner: S, len: usize, fraction: f64, seed: u64) -> Result<Split<S>> {
     if !(0.0..=1.0).contains(&fraction) {
         return Err(Error::argument(format!("a split of {fraction}, expected a fraction from 0 to 1")));
     }
-    let len = inner.len();
     let first_len = ((len as f64 * fraction).round() as usize).min(len);
     let mut first = permutation(len, seed);
     let mut second = first.split_off(first_len);

@@ -38,6 +38,9 @@
 pub(crate) mod bell;
 pub(crate) mod budget;
 pub(crate) mod desk;
+#[cfg(feature = "async")]
+pub(crate) mod fetch;
+pub(crate) mod load;
 pub(crate) mod pace;
 pub(crate) mod pool;
 pub(crate) mod run;

@@ -1,8 +1,10 @@
-//! One run over numbered batches: the claim, the window, and the consumer's side.
+//! One run over numbered batches: the claim, the window, and what becomes of a row.
 
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+#[cfg(feature = "async")]
+use std::task::{self, Poll};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
@@ -11,9 +13,10 @@ use super::bell::Bell;
 use super::budget::Budget;
 use super::desk::{Desk, Ticket};
 use super::pace::Pace;
+use crate::error::Error;
 use crate::reassembly::Slots;
 use crate::report::{Meter, Stopwatch};
-use crate::sync::{self, AtomicBool, AtomicU64, AtomicUsize, Breaker, Instant, Ordering, Waiter, after, hint, thread};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Breaker, Instant, Ordering, Waiter, hint, thread};
 
 /// What a job may use while it loads.
 #[derive(Debug, Clone, Copy)]
@@ -41,17 +44,8 @@ pub(crate) trait Job: Send + Sync + 'static {
     fn num_rows(&self, seq: u64) -> usize;
     /// Makes room for a batch.
     fn open(&self, seq: u64) -> Self::Partial;
-    /// Loads rows into their places. May leave off when the breaker is raised: the batch is then thrown away.
-    /// Returns the memory that the rows take, in bytes, if it is asked to weigh them.
-    fn load(&self, seq: u64, rows: Range<usize>, partial: &Self::Partial, context: Context<'_>) -> u64;
-    /// Called before a row is loaded apart; waits until it may be.
-    fn begin_apart(&self);
-    /// Loads one row without a place to put it.
-    fn load_apart(&self, seq: u64, row: usize, context: Context<'_>) -> Self::Loaded;
     /// What stands for a row that was not loaded within its time.
     fn timed_out(&self, seq: u64, row: usize, timeout: Duration) -> Self::Loaded;
-    /// Called once after each `begin_apart`: when the row was loaded, or when it was given up.
-    fn end_apart(&self);
     /// Puts a row that was loaded apart in its place. Returns the memory it takes, in bytes.
     fn place(&self, seq: u64, row: usize, partial: &Self::Partial, loaded: Self::Loaded) -> u64;
     /// Finishes a batch all of whose rows are in place.
@@ -92,6 +86,19 @@ pub(crate) trait Feed<O>: Drive {
     fn limit(&self, end: u64);
     /// The most bytes that were in flight at once, where the window is in bytes.
     fn peak_bytes(&self) -> Option<u64>;
+    /// Takes batch `seq`, or has the task of `context` woken when there is something to take.
+    #[cfg(feature = "async")]
+    fn poll_take(
+        &self,
+        this: &Arc<dyn Drive>,
+        seq: u64,
+        desk: &Desk,
+        context: &mut task::Context<'_>,
+    ) -> Poll<Option<O>>;
+    /// Why the run is cancelled, if it says so.
+    fn failure(&self) -> Option<Error> {
+        None
+    }
 }
 
 /// The settings of a run.
@@ -109,38 +116,39 @@ pub(crate) struct Settings {
     pub(crate) num_workers: Arc<AtomicUsize>,
 }
 
+/// Rows of one batch that somebody claimed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Task {
-    seq: u64,
-    rows: Range<usize>,
-    num_rows: usize,
-    reserved_bytes: u64,
+pub(super) struct Task {
+    pub(super) seq: u64,
+    pub(super) rows: Range<usize>,
+    pub(super) num_rows: usize,
+    pub(super) reserved_bytes: u64,
 }
 
 /// A run over batches `0..end`, claimed in order and taken in order.
 pub(crate) struct Run<J: Job> {
-    job: J,
-    slots: Slots<J::Partial, J::Output>,
+    pub(super) job: J,
+    pub(super) slots: Slots<J::Partial, J::Output>,
     // The row takes as many low bits of the cursor as the largest batch needs, the batch's number the others.
     row_bits: u32,
-    max_rows: u64,
+    pub(super) max_rows: u64,
     // The first row that nobody has claimed: batch number and row. One compare-and-swap moves it past a task's rows;
     // it never goes back, so every row is claimed once.
     cursor: CachePadded<AtomicU64>,
     // The next batch that the consumer takes. Invariant: a row is claimed only if its batch is below `due + window`.
     // That one inequality bounds memory, keeps a slot from being entered twice, and rules out deadlock: rows are
     // claimed in order, so whatever the due batch lacks is claimed by somebody who is at work, or can be claimed.
-    due: CachePadded<AtomicU64>,
-    window: AtomicU64,
+    pub(super) due: CachePadded<AtomicU64>,
+    pub(super) window: AtomicU64,
     // Whether somebody found the window full since it was last widened, and whether the consumer waits.
     was_full: AtomicBool,
     starves: AtomicBool,
-    end: AtomicU64,
-    budget: Option<Budget>,
-    breaker: Breaker,
-    settings: Settings,
-    pace: Arc<Pace>,
-    bell: Arc<Bell>,
+    pub(super) end: AtomicU64,
+    pub(super) budget: Option<Budget>,
+    pub(super) breaker: Breaker,
+    pub(super) settings: Settings,
+    pub(super) pace: Arc<Pace>,
+    pub(super) bell: Arc<Bell>,
 }
 
 impl<J: Job> fmt::Debug for Run<J> {
@@ -180,7 +188,7 @@ impl<J: Job> Run<J> {
     }
 
     /// How many batches from `seq` on may be claimed now.
-    fn room(&self, seq: u64) -> u64 {
+    pub(super) fn room(&self, seq: u64) -> u64 {
         // Acquire pairs with the store in `advance`: a batch that is seen as taken has left its slot.
         let due = self.due.load(Ordering::Acquire);
         let end = self.end.load(Ordering::Acquire).min(due.saturating_add(self.window.load(Ordering::Relaxed)));
@@ -205,7 +213,7 @@ impl<J: Job> Run<J> {
     }
 
     /// Claims the next rows, or says why there is nothing to claim.
-    fn claim(&self, with_timeout: bool) -> Result<Task, Step> {
+    pub(super) fn claim(&self, with_timeout: bool) -> Result<Task, Step> {
         let mut cursor = self.cursor.load(Ordering::Acquire);
         loop {
             let (seq, row) = self.unpack(cursor);
@@ -248,63 +256,33 @@ impl<J: Job> Run<J> {
         }
     }
 
-    fn num_workers(&self) -> usize {
+    pub(super) fn num_workers(&self) -> usize {
         // Relaxed: it decides how work is cut, not who does it.
         self.settings.num_workers.load(Ordering::Relaxed)
     }
 
-    fn next_seq(&self) -> u64 {
+    pub(super) fn next_seq(&self) -> u64 {
         self.unpack(self.cursor.load(Ordering::Acquire)).0
     }
 
-    /// Rouses another worker if what is left to claim is worth more than the wake-up.
-    fn rouse_if_worthwhile(&self, task: &Task) {
-        if !self.bell.seems_anyone_asleep() {
-            return;
-        }
-        let room = self.room(task.seq + 1);
-        let rows = (task.num_rows - task.rows.end) as u64 + room.saturating_mul(task.num_rows as u64);
-        if rows > 0 && self.is_worth_a_wake_up(rows) {
-            self.bell.ring_one();
-        }
-    }
-
-    fn is_worth_a_wake_up(&self, rows: u64) -> bool {
+    pub(super) fn is_worth_a_wake_up(&self, rows: u64) -> bool {
         self.pace.cost_ns(rows).is_none_or(|cost| cost > 2 * WAKE_UP_NS)
     }
 
-    fn context<'a>(&'a self, desk: &'a Desk) -> Context<'a> {
+    pub(super) fn context<'a>(&'a self, desk: &'a Desk) -> Context<'a> {
         Context { breaker: &self.breaker, meter: desk.meter(), weigh: self.budget.is_some() }
     }
 
-    fn perform(&self, task: Task, desk: &Desk) {
-        self.rouse_if_worthwhile(&task);
-        let Task { seq, rows, num_rows, reserved_bytes } = task;
-        let count = rows.len();
-        let watch = desk.meter().start(self.pace.cost_ns(count as u64));
-        if count == num_rows {
-            // The whole batch: nobody else sees anything of it before it is done, and it needs no slot until then.
-            let partial = self.job.open(seq);
-            let bytes = self.job.load(seq, rows, &partial, self.context(desk));
-            self.settle(seq, count, reserved_bytes, bytes, watch, desk);
-            self.finish(seq, partial, watch, desk);
-            return;
-        }
-        let partial = self.slots.enter(seq, || self.job.open(seq));
-        let bytes = self.job.load(seq, rows, &partial, self.context(desk));
-        // Before the rows are counted as done: once they are, the consumer can take the batch and close its account.
-        self.settle(seq, count, reserved_bytes, bytes, watch, desk);
-        // A run that was cancelled has no consumer; its batches may be incomplete and are never finished.
-        if self.breaker.is_broken() {
-            return;
-        }
-        if let Some(partial) = self.slots.leave(seq, partial, count, num_rows) {
-            self.finish(seq, partial, watch, desk);
-        }
-    }
-
     /// Notes what a task took in time and memory.
-    fn settle(&self, seq: u64, count: usize, reserved: u64, bytes: u64, watch: Option<Stopwatch>, desk: &Desk) {
+    pub(super) fn settle(
+        &self,
+        seq: u64,
+        count: usize,
+        reserved: u64,
+        bytes: u64,
+        watch: Option<Stopwatch>,
+        desk: &Desk,
+    ) {
         let watch = watch.map(|watch| (watch, watch.elapsed()));
         if let Some((_, took)) = watch {
             self.pace.record(count, took);
@@ -315,13 +293,14 @@ impl<J: Job> Run<J> {
         }
     }
 
-    fn finish(&self, seq: u64, partial: J::Partial, watch: Option<Stopwatch>, desk: &Desk) {
+    /// Makes a batch of its rows and puts it in its slot. Takes the time for whoever does it, where there is a watch.
+    pub(super) fn finish(&self, seq: u64, partial: J::Partial, watch: Option<(Stopwatch, &Desk)>) {
         if self.breaker.is_broken() {
             return;
         }
         let watch = watch.map(|watch| (watch, Instant::now()));
         let output = self.job.close(seq, partial);
-        if let Some((watch, start)) = watch {
+        if let Some(((watch, desk), start)) = watch {
             desk.meter().record_close(watch, start.elapsed());
         }
         self.slots.deliver(seq, output);
@@ -332,71 +311,67 @@ impl<J: Job> Run<J> {
         }
     }
 
-    /// Loads one sample under a deadline. It gets a place only after it was loaded in time, so that a sample that
-    /// is still being loaded long after its deadline has nothing to write to.
-    fn perform_within(&self, timeout: Duration, task: Task, this: &Arc<dyn Drive>, desk: &Desk) -> Step {
-        self.rouse_if_worthwhile(&task);
-        let Task { seq, rows, num_rows, reserved_bytes } = task;
-        if num_rows == 0 {
-            let partial = self.job.open(seq);
-            self.finish(seq, partial, None, desk);
-            return Step::Worked;
-        }
-        let watch = desk.meter().start(None);
-        // Before the deadline runs: waiting for a hook is not the sample's fault.
-        self.job.begin_apart();
-        let deadline = after(timeout);
-        desk.begin(Ticket { run: Arc::clone(this), seq, row: rows.start, reserved_bytes, deadline });
-        let loaded = self.job.load_apart(seq, rows.start, self.context(desk));
-        // Whoever takes the ticket off the desk decides what becomes of the row: this worker, or the watch.
-        let Some(ticket) = desk.end() else { return Step::Expired };
-        let watch = watch.map(|watch| (watch, watch.elapsed()));
-        if let Some((_, took)) = watch {
-            self.pace.record(1, took);
-        }
-        desk.meter().record_load(1, watch);
-        self.place(&ticket, loaded, desk);
-        Step::Worked
+    /// Puts a row that was loaded apart in its place.
+    pub(super) fn place(&self, seq: u64, row: usize, reserved_bytes: u64, loaded: J::Loaded, desk: &Desk) {
+        self.write(seq, reserved_bytes, desk, |partial| self.job.place(seq, row, partial, loaded));
     }
 
-    fn place(&self, ticket: &Ticket, loaded: J::Loaded, desk: &Desk) {
-        let &Ticket { seq, row, .. } = ticket;
-        self.job.end_apart();
+    /// Writes one row of a batch, which returns the memory it takes, and finishes the batch if it was the last one.
+    pub(super) fn write(&self, seq: u64, reserved_bytes: u64, desk: &Desk, write: impl FnOnce(&J::Partial) -> u64) {
         if self.breaker.is_broken() {
             return;
         }
         let partial = self.slots.enter(seq, || self.job.open(seq));
-        let bytes = self.job.place(seq, row, &partial, loaded);
+        let bytes = write(&partial);
         if let Some(budget) = &self.budget {
-            budget.settle(seq, ticket.reserved_bytes, bytes);
+            budget.settle(seq, reserved_bytes, bytes);
         }
         if let Some(partial) = self.slots.leave(seq, partial, 1, self.job.num_rows(seq)) {
-            self.finish(seq, partial, desk.meter().start(None), desk);
+            self.finish(seq, partial, desk.meter().start(None).map(|watch| (watch, desk)));
         }
     }
 
-    /// Moves on to the next batch and lets workers claim into the room that this makes.
-    fn advance(&self, seq: u64) {
+    /// Moves on to the next batch, which makes room.
+    pub(super) fn advance(&self, seq: u64) {
         // Before the next batch is due: its samples are let in however large they are, and must not meet what was taken.
         if let Some(budget) = &self.budget {
             budget.release(seq);
         }
-        // Release pairs with the load in `room`. A worker that goes to sleep either sees this room or is seen below: the
-        // bell has the fences for that.
+        // Release pairs with the load in `room`.
         self.due.store(seq + 1, Ordering::Release);
-        if !self.bell.anyone_asleep() {
-            return;
+    }
+
+    /// Notes that the consumer begins or ends to wait. What waits lets the window grow.
+    pub(super) fn starve(&self, starves: bool) {
+        self.starves.store(starves, Ordering::Relaxed);
+    }
+
+    /// Widens the window if somebody found it full: workers that did a moment ago are as fast as the consumer on the
+    /// whole, but not in step with it; a larger window evens that out.
+    pub(super) fn widen_if_full(&self) {
+        if self.was_full.swap(false, Ordering::Relaxed) {
+            self.widen();
         }
-        // A wake-up costs as much as a small batch. One is due when a good part of the window is free, or all that is
-        // left of the run, and worth it; if that never comes, the consumer finds nothing to take, and rings (or works)
-        // then.
-        let next = self.next_seq();
-        let room = self.room(next);
-        let window = self.window.load(Ordering::Relaxed);
-        let much = self.budget.is_some() || room * 2 >= window || next + room >= self.end.load(Ordering::Relaxed);
-        if room > 0 && much && self.is_worth_a_wake_up(room.saturating_mul(self.max_rows)) {
-            self.bell.ring_one();
-        }
+    }
+
+    #[cfg(feature = "async")]
+    pub(super) fn end(&self) -> u64 {
+        self.end.load(Ordering::Acquire)
+    }
+
+    pub(super) fn limit(&self, end: u64) {
+        self.end.fetch_min(end, Ordering::AcqRel);
+    }
+
+    pub(super) fn peak_bytes(&self) -> Option<u64> {
+        self.budget.as_ref().map(Budget::peak_bytes)
+    }
+
+    /// Ends the run: nothing more is claimed, pauses end, finished batches are dropped.
+    pub(super) fn cancel(&self) {
+        self.end.store(0, Ordering::Release);
+        self.breaker.raise();
+        self.slots.clear();
     }
 
     /// Doubles the window, as far as it may grow.
@@ -430,100 +405,28 @@ const WAKE_UP_NS: u64 = 30_000;
 const SPINS: usize = if cfg!(loom) { 0 } else { 64 };
 const YIELDS: usize = if cfg!(loom) { 0 } else { 2 };
 
-impl<J: Job> Drive for Run<J> {
-    fn step(&self, this: &Arc<dyn Drive>, desk: &Desk) -> Step {
-        // Without workers there is nobody to take over from a stuck sample, and no watch to notice one.
-        let timeout = self.settings.timeout.filter(|_| self.num_workers() > 0);
-        match (self.claim(timeout.is_some()), timeout) {
-            (Ok(task), Some(timeout)) => self.perform_within(timeout, task, this, desk),
-            (Ok(task), None) => {
-                self.perform(task, desk);
-                Step::Worked
-            }
-            (Err(step), _) => step,
-        }
-    }
-
-    fn expire(&self, ticket: &Ticket, desk: &Desk) {
-        let timeout = self.settings.timeout.expect("only a sample with a time-out expires");
-        self.place(ticket, self.job.timed_out(ticket.seq, ticket.row, timeout), desk);
-    }
-
-    fn cancel(&self) {
-        self.end.store(0, Ordering::Release);
-        self.breaker.raise();
-        self.slots.clear();
-    }
-}
-
-impl<J: Job> Feed<J::Output> for Run<J> {
-    fn take(&self, this: &Arc<dyn Drive>, seq: u64, desk: &Desk) -> Option<J::Output> {
-        debug_assert_eq!(self.due.load(Ordering::Relaxed), seq, "batches are taken in order");
-        let output = match self.slots.take(seq, None) {
-            Some(output) => output,
-            None => self.wait_for(this, seq, desk)?,
-        };
-        self.advance(seq);
-        Some(output)
-    }
-
-    fn limit(&self, end: u64) {
-        self.end.fetch_min(end, Ordering::AcqRel);
-    }
-
-    fn peak_bytes(&self) -> Option<u64> {
-        self.budget.as_ref().map(Budget::peak_bytes)
-    }
+/// What came of asking for a batch.
+pub(super) enum Registered<O> {
+    /// The batch, or nothing as the run is cancelled.
+    Taken(Option<O>),
+    /// It is not there, and who asked will be woken.
+    Waits,
 }
 
 impl<J: Job> Run<J> {
-    /// Waits for a batch: does a task itself where that is quicker than being woken, else looks a little longer, lets
-    /// others run, and sleeps. `None` if the run is cancelled.
-    fn wait_for(&self, this: &Arc<dyn Drive>, seq: u64, desk: &Desk) -> Option<J::Output> {
-        let alone = self.num_workers() == 0;
-        // Workers that found the window full a moment ago are as fast as the consumer on the whole, but not in step with
-        // it; a larger window evens that out.
-        if self.was_full.swap(false, Ordering::Relaxed) {
-            self.widen();
-        }
-        loop {
-            if alone || (self.settings.timeout.is_none() && self.pace.is_shorter_than_a_wake_up()) {
-                let step = self.step(this, desk);
-                let output = self.slots.take(seq, None);
-                if output.is_some() {
-                    return output;
-                }
-                if step == Step::Worked && !self.breaker.is_broken() {
-                    continue;
-                }
-            }
-            let start = Instant::now();
-            self.starves.store(true, Ordering::Relaxed);
-            let output = self.look_for(seq).or_else(|| self.sleep_until_woken(seq));
-            self.starves.store(false, Ordering::Relaxed);
-            desk.meter().record_wait(start.elapsed());
-            if output.is_some() || self.breaker.is_broken() {
-                return output;
-            }
-        }
-    }
-
-    fn sleep_until_woken(&self, seq: u64) -> Option<J::Output> {
-        let output = self.slots.take(seq, Some(Waiter::current_thread()));
+    /// Takes a batch if it is there; `None` also if the run is cancelled. Else leaves word whom to wake, and says so.
+    pub(super) fn take_or_register(&self, seq: u64, waiter: Waiter) -> Registered<J::Output> {
+        let output = self.slots.take(seq, Some(waiter));
         // `cancel` raises the breaker and then wakes whoever waits in a slot: either this sees the breaker, or it is
         // woken.
-        if output.is_none() && !self.breaker.is_broken() {
-            // Nobody sleeps while there is something to claim: what this consumer waits for may be in it.
-            if self.bell.anyone_asleep() && self.room(self.next_seq()) > 0 {
-                self.bell.ring_one();
-            }
-            // A token left by an earlier wake-up makes this return at once, and the caller looks again.
-            sync::park();
+        if output.is_some() || self.breaker.is_broken() {
+            return Registered::Taken(output);
         }
-        output
+        Registered::Waits
     }
 
-    fn look_for(&self, seq: u64) -> Option<J::Output> {
+    /// Looks for a batch a little longer than once, and lets others run.
+    pub(super) fn look_for(&self, seq: u64) -> Option<J::Output> {
         for spin in 0..SPINS + YIELDS {
             if let Some(output) = self.slots.take(seq, None) {
                 return Some(output);

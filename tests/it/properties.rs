@@ -19,7 +19,7 @@ fn every_configuration_gives_what_the_plain_loop_gives() {
         failure_persistence: None,
         ..ProptestConfig::default()
     };
-    proptest!(config, |(bytes in prop::collection::vec(any::<u8>(), 0..64))| {
+    proptest!(config, |(bytes in prop::collection::vec(any::<u8>(), 0..96))| {
         let scenario = Scenario::decode(&bytes);
         if let Err(difference) = under_watch(&format!("{scenario:?}"), || scenario.check()) {
             return Err(TestCaseError::fail(format!("{difference}\n{scenario:?}")));

@@ -9,9 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+#[cfg(feature = "async")]
+use procession::EpochStream;
 use procession::{
-    Batch, BlockShuffle, ClassBalanced, Error, ErrorKind, FailureBudget, InOrder, Loader, OnFailure, Result, Retry,
-    Row, Sampler, Sequence, Shuffle, State, Subset, Tail, Weighted, Window, WindowShuffle, World,
+    Batch, BlockShuffle, ClassBalanced, Epoch, Error, ErrorKind, FailureBudget, InOrder, Loader, OnFailure, Receipt,
+    Result, Retry, Row, Sampler, Sequence, Shuffle, State, Subset, Tail, Weighted, Window, WindowShuffle, World,
 };
 
 /// Reads choices off a byte string.
@@ -92,6 +94,12 @@ pub(crate) struct Scenario {
     pub(crate) delays: u64,
     pub(crate) barrier: bool,
     pub(crate) timeout: bool,
+    /// Samples are fetched, so many at once, and not loaded; without the feature `async` they are loaded all the same.
+    pub(crate) concurrency: Option<usize>,
+    /// Whether requests run on a runtime that is not the loader's own.
+    pub(crate) foreign_runtime: bool,
+    /// Whether batches are taken from a stream.
+    pub(crate) stream: bool,
 }
 
 impl Scenario {
@@ -147,6 +155,13 @@ impl Scenario {
             delays: if choices.flag() { 1 + choices.below(1000) } else { 0 },
             barrier: choices.byte() % 5 == 4,
             timeout: choices.byte() % 5 == 4,
+            concurrency: match choices.byte() % 5 {
+                3 => Some(1 + choices.below(4) as usize),
+                4 => Some(1 + choices.below(100) as usize),
+                _ => None,
+            },
+            foreign_runtime: choices.flag(),
+            stream: choices.flag(),
         }
     }
 
@@ -209,6 +224,26 @@ impl Scenario {
             sample.push(rng.next_u64());
             sample
         };
+        #[cfg(feature = "async")]
+        if let Some(concurrency) = self.concurrency {
+            macro_rules! remote {
+                ($source:expr) => {{
+                    let builder = Loader::remote($source).concurrency(concurrency);
+                    if self.foreign_runtime && !self.barrier {
+                        builder.runtime(remote::runtime().handle().clone())
+                    } else {
+                        builder
+                    }
+                }};
+            }
+            return match self.path {
+                Path::InPlace => Feeder::Arrays(build!(remote!(remote::InPlace(self.source())))),
+                Path::Stacked => Feeder::Arrays(build!(remote!(remote::Remote(self.source())).augment(jitter))),
+                Path::Collated => {
+                    Feeder::Lists(build!(remote!(remote::Remote(self.source())).augment(jitter).collate(Ok)))
+                }
+            };
+        }
         match self.path {
             Path::InPlace => Feeder::Arrays(build!(Loader::builder(InPlace(self.source())))),
             Path::Stacked => Feeder::Arrays(build!(Loader::builder(self.source()).augment(jitter))),
@@ -400,6 +435,46 @@ fn item<B>(result: Result<Batch<B>>, rows: impl Fn(&B) -> Vec<Vec<u64>>) -> Item
     }
 }
 
+/// An epoch by whichever way it is iterated.
+enum Taking<B: Send + 'static> {
+    Loop(Epoch<B>),
+    #[cfg(feature = "async")]
+    Stream(EpochStream<B>),
+}
+
+macro_rules! of_either {
+    ($($name:ident -> $type:ty),+) => {$(
+        fn $name(&self) -> $type {
+            match self {
+                Self::Loop(epoch) => epoch.$name(),
+                #[cfg(feature = "async")]
+                Self::Stream(stream) => stream.$name(),
+            }
+        }
+    )+};
+}
+
+impl<B: Send + 'static> Taking<B> {
+    fn new(epoch: Epoch<B>, stream: bool) -> Self {
+        #[cfg(feature = "async")]
+        if stream {
+            return Self::Stream(epoch.stream());
+        }
+        let _ = stream;
+        Self::Loop(epoch)
+    }
+
+    fn next(&mut self) -> Option<Result<Batch<B>>> {
+        match self {
+            Self::Loop(epoch) => epoch.next(),
+            #[cfg(feature = "async")]
+            Self::Stream(stream) => futures::executor::block_on(futures::StreamExt::next(stream)),
+        }
+    }
+
+    of_either! { number -> u64, num_batches_left -> u64, receipt -> &Receipt, state -> State }
+}
+
 /// Walks the epochs and compares. Returns the state at which the scenario asks for a break.
 fn iterate<B: Send + 'static>(
     loader: &Loader<B>,
@@ -416,7 +491,8 @@ fn iterate<B: Send + 'static>(
         epochs = epochs.resume(state).map_err(|error| error.to_string())?;
     }
     let mut count = 0;
-    for mut epoch in epochs {
+    for epoch in epochs {
+        let mut epoch = Taking::new(epoch, scenario.stream);
         let expected = scenario.expected(range.start + count, from_batch);
         check_eq("epoch", &epoch.number(), &(range.start + count))?;
         check_eq("number of batches", &epoch.num_batches_left(), &expected.num_batches)?;
@@ -477,29 +553,48 @@ fn check_eq<T: PartialEq + std::fmt::Debug + ?Sized>(
     Err(text)
 }
 
+/// Who asks for a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Asker {
+    Thread(std::thread::ThreadId),
+    #[cfg(feature = "async")]
+    Task(tokio::task::Id),
+}
+
 /// The sequence of a scenario.
 struct Source {
     scenario: Scenario,
-    // How often each index was asked for since it last succeeded, per thread of the loader: a visit is one thread's.
-    attempts: Mutex<HashMap<(std::thread::ThreadId, usize), u32>>,
+    // How often each index was asked for since it last succeeded, by one thread or one task of the loader: a visit is one
+    // of theirs.
+    attempts: Mutex<HashMap<(Asker, usize), u32>>,
     epoch: AtomicU64,
 }
 
 impl Source {
+    /// A number that decides how long a sample takes.
+    fn hash(&self, index: usize) -> u64 {
+        (index as u64 + 1).wrapping_mul(self.scenario.delays).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40
+    }
+
     fn load(&self, index: usize) -> Result<Vec<u64>> {
         let scenario = &self.scenario;
         if scenario.delays > 0 {
-            let hash = (index as u64 + 1).wrapping_mul(scenario.delays).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+            let hash = self.hash(index);
             match hash % 16 {
                 0 => (0..hash % 2000).for_each(|_| std::hint::spin_loop()),
                 1..4 => std::thread::yield_now(),
                 _ => {}
             }
         }
+        self.answer(index, Asker::Thread(std::thread::current().id()))
+    }
+
+    fn answer(&self, index: usize, asker: Asker) -> Result<Vec<u64>> {
+        let scenario = &self.scenario;
         match scenario.fault_of(index as u64) {
             Fault::Error { times } => {
                 let mut attempts = self.attempts.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-                let attempt = attempts.entry((std::thread::current().id(), index)).or_default();
+                let attempt = attempts.entry((asker, index)).or_default();
                 *attempt += 1;
                 // A visit makes `retries + 1` attempts at most; the next one counts from the start.
                 let failed = *attempt <= times;
@@ -573,4 +668,70 @@ impl Sequence for InPlace {
     fn on_epoch_start(&self, epoch: u64) -> Result<()> {
         self.0.on_epoch_start(epoch)
     }
+}
+
+/// The same sequences for requests.
+#[cfg(feature = "async")]
+mod remote {
+    use std::sync::OnceLock;
+    use std::time::Duration;
+
+    use procession::{AsyncSequence, Result};
+
+    use super::{Asker, Source};
+
+    /// A runtime that all scenarios share.
+    pub(super) fn runtime() -> &'static tokio::runtime::Runtime {
+        static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
+        RUNTIME.get_or_init(|| {
+            tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()
+                .expect("there are threads")
+        })
+    }
+
+    async fn ask(source: &Source, index: usize) -> Result<Vec<u64>> {
+        if source.scenario.delays > 0 {
+            let hash = source.hash(index);
+            match hash % 64 {
+                0 => tokio::time::sleep(Duration::from_micros(hash % 900)).await,
+                1..16 => {
+                    for _ in 0..hash % 7 {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                _ => {}
+            }
+        }
+        source.answer(index, Asker::Task(tokio::task::id()))
+    }
+
+    macro_rules! sequence {
+        ($name:ident, $layout:expr) => {
+            impl AsyncSequence for $name {
+                type Sample = Vec<u64>;
+
+                fn len(&self) -> usize {
+                    self.0.scenario.len
+                }
+                async fn get(&self, index: usize) -> Result<Vec<u64>> {
+                    ask(&self.0, index).await
+                }
+                fn layout(&self) -> Option<usize> {
+                    $layout
+                }
+                fn barrier(&self) -> bool {
+                    self.0.scenario.barrier
+                }
+            }
+        };
+    }
+
+    pub(super) struct Remote(pub(super) Source);
+    sequence!(Remote, None);
+
+    pub(super) struct InPlace(pub(super) Source);
+    sequence!(InPlace, Some(2));
 }
