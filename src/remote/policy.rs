@@ -75,3 +75,49 @@ impl RateLimiter {
         sleep_until(turn).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn turns_come_at_even_distances_and_are_not_saved_up() {
+        let limiter = RateLimiter::new(10.0).unwrap();
+        let start = Instant::now();
+        let turns = async |count: usize| {
+            let mut turns = Vec::new();
+            for _ in 0..count {
+                limiter.turn().await;
+                turns.push(start.elapsed().as_millis());
+            }
+            turns
+        };
+        assert_eq!(turns(4).await, [0, 100, 200, 300]);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(turns(3).await, [1300, 1400, 1500]);
+        // Those who ask at once share the rate.
+        let both = futures::future::join(turns(2), turns(2)).await;
+        let mut all = [both.0, both.1].concat();
+        all.sort_unstable();
+        assert_eq!(all, [1600, 1700, 1800, 1900]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_ends_at_its_time_and_a_panic_is_an_error() {
+        let policy = RequestPolicy {
+            concurrency: 1,
+            timeout: Duration::from_secs(3),
+            limiter: None,
+            meter: RequestMeter::default(),
+        };
+        let start = Instant::now();
+        let error = policy.send(std::future::pending::<Result<()>>()).await.unwrap_err();
+        assert_eq!((error.kind(), start.elapsed()), (ErrorKind::Timeout, Duration::from_secs(3)));
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        let error = policy.send(async { panic!("on purpose") as Result<()> }).await.unwrap_err();
+        std::panic::set_hook(hook);
+        assert_eq!(error.kind(), ErrorKind::Panic);
+        assert_eq!(policy.send(async { Ok(7) }).await.unwrap(), 7);
+    }
+}

@@ -11,6 +11,8 @@ mod fuzzed;
 #[cfg(feature = "npy")]
 mod numpy;
 mod properties;
+#[cfg(feature = "async")]
+mod remote;
 mod report;
 mod resume;
 mod scenario;
