@@ -10,7 +10,7 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use common::table;
+use common::{arithmetic, spin, table};
 use ndarray::{Array2, Axis};
 use procession::source::{Idx, Mnist};
 use procession::testing::Slow;
@@ -175,23 +175,6 @@ fn rows() {
             ("loader, 2 workers", &mut || drain(&two, 0)),
         ],
     );
-}
-
-/// Keeps a core busy for a time, by the clock: what the machine does besides does not change the amount of work.
-fn spin(duration: Duration) {
-    let start = Instant::now();
-    while start.elapsed() < duration {
-        std::hint::spin_loop();
-    }
-}
-
-/// A fixed amount of arithmetic: about 100 microseconds.
-fn arithmetic(index: usize) -> f32 {
-    let mut x = index as f32;
-    for step in 0..25_000 {
-        x = (x * 0.999 + step as f32).sqrt();
-    }
-    x
 }
 
 fn compute() {

@@ -1,7 +1,7 @@
 //! What the benchmarks share: interleaved runs, medians, and one line a row.
 #![allow(dead_code, clippy::print_stdout, reason = "each benchmark uses a part; printing is what they are for")]
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How often each way is run, in turn with the others, so that a slow moment of the machine meets all of them.
 pub(crate) fn repeats() -> usize {
@@ -54,4 +54,21 @@ pub(crate) fn table(title: &str, unit: &str, amount: f64, ways: &mut [(&str, &mu
         );
     }
     times.iter().map(|times| median(times)).collect()
+}
+
+/// Keeps a core busy for a time, by the clock: what the machine does besides does not change the amount of work.
+pub(crate) fn spin(duration: Duration) {
+    let start = Instant::now();
+    while start.elapsed() < duration {
+        std::hint::spin_loop();
+    }
+}
+
+/// A fixed amount of arithmetic: about 100 microseconds.
+pub(crate) fn arithmetic(index: usize) -> f32 {
+    let mut x = index as f32;
+    for step in 0..25_000 {
+        x = (x * 0.999 + step as f32).sqrt();
+    }
+    x
 }
