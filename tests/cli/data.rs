@@ -1,4 +1,5 @@
-//! `inspect` and `pack`: what a data set holds, and a folder as shards.
+//! `inspect`, `verify`, `bench` and `pack`: what a data set holds, whether all of it loads and how fast, and a folder as
+//! shards.
 
 use std::fs;
 use std::path::Path;
@@ -190,7 +191,7 @@ fn what_is_no_data_set_is_told_in_one_line() {
     let sheet = path("sheet.png");
     let (notes, empty, broken) = (path("notes.md"), path("empty"), path("broken"));
     fs::write(path("x.npy"), b"\x93NUMPY").unwrap();
-    fs::write(path("x.csv"), "a,b,c\n").unwrap();
+    fs::write(path("x.csv"), "a,b,c\n1,2\n").unwrap();
     fs::write(path("x"), idx(&[3], &[1, 2, 3])).unwrap();
     let (npy, csv, labels, missing) = (path("x.npy"), path("x.csv"), path("x"), path("missing"));
     let text_only = path("text");
@@ -201,7 +202,7 @@ fn what_is_no_data_set_is_told_in_one_line() {
         (&["inspect", &empty], 1, "no image in the folder"),
         (&["inspect", &text_only], 1, "such as "),
         (&["inspect", &npy], 1, "x.npy"),
-        (&["inspect", &csv], 1, "3 fields, expected 2"),
+        (&["inspect", &csv], 1, "row from line 2 on has 2 fields, expected 3"),
         (&["inspect", &labels, "--sheet", &sheet], 1, "no images to draw in the data set"),
         (&["inspect", &broken, "--sheet", &sheet], 1, "1.png"),
         (&["inspect", "data/fashion-mnist-sample", "--sheet", &no_way], 1, "way.png"),
@@ -373,4 +374,242 @@ fn tables_are_opened_and_every_column_is_checked() {
     fs::write(&broken, bytes).unwrap();
     let (code, out, _) = run(&["verify", text(&broken)]);
     assert!(code == 1 && out.contains("column `text` of batch 0 is damaged"), "{out}");
+}
+
+/// Tokens as a file has them.
+fn tokens(tokens: impl IntoIterator<Item = u16>) -> Vec<u8> {
+    tokens.into_iter().flat_map(u16::to_le_bytes).collect()
+}
+
+/// A table with numbers, text, truth values and values that are missing. In row 7, line 9, the width is what is given.
+fn table(width: &str) -> String {
+    let row = |row: usize| match row {
+        3 => ",,,\n".to_owned(),
+        7 => format!("7,{width},g,true\n"),
+        _ => format!("{row},{}.5,\"{row}, quoted\",{}\n", row * 2, row % 2 == 1),
+    };
+    (0..20).map(row).fold("id,width,name,odd\n".to_owned(), |text, row| text + &row)
+}
+
+#[test]
+fn inspect_opens_tables_text_and_tokens() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let typed = json!([
+        {"name": "id", "type": "i64"},
+        {"name": "width", "type": "f64"},
+        {"name": "name", "type": "text"},
+        {"name": "odd", "type": "bool"},
+    ]);
+    let line = json!([{"name": "line", "type": "text"}]);
+    let unnamed = json!([{"name": "0", "type": "i64"}, {"name": "1", "type": "f64"}]);
+    for (name, text, kind, samples, fields) in [
+        ("a.csv", &*table("1e3"), "CSV table", 20, &typed),
+        ("wrong.csv", &table("wide"), "CSV table", 20, &typed),
+        (
+            "a.tsv",
+            "x\ty\na,b\t1\n",
+            "TSV table",
+            1,
+            &json!([{"name": "x", "type": "text"}, {"name": "y", "type": "i64"}]),
+        ),
+        ("unnamed.csv", "1,2.5\n3,4\n", "CSV table without names of columns", 2, &unnamed),
+        (
+            "two.csv",
+            "name,label\nann,1\n",
+            "CSV table",
+            1,
+            &json!([{"name": "name", "type": "text"}, {"name": "label", "type": "i64"}]),
+        ),
+        ("a.txt", "to be\n\nor not", "lines of text", 3, &line),
+        ("a.jsonl", "{\"a\": 1}\n{\"a\": 2}\n", "lines of text", 2, &line),
+        ("a.json", "{}\n", "lines of text", 1, &line),
+    ] {
+        fs::write(path(name), text).unwrap();
+        let found = inspect(&path(name), &[]);
+        assert_eq!((&found["kind"], &found["parts"][0]["samples"]), (&json!(kind), &json!(samples)), "{name}");
+        assert_eq!(&found["parts"][0]["fields"], fields, "{name}");
+    }
+    for list in ["path,label\nno-extension,1\n", "a.jpg,cat\nb.jpg,dog\n"] {
+        fs::write(path("list.csv"), list).unwrap();
+        assert_eq!(inspect(&path("list.csv"), &[])["kind"], "list of images");
+    }
+
+    fs::write(path("train.bin"), tokens((0..4000).map(|at| 36_001 + (at + 1000) % 4000))).unwrap();
+    let found = inspect(&path("train.bin"), &[]);
+    let part = &found["parts"][0];
+    assert_eq!((&found["kind"], &part["samples"]), (&json!("tokens of u16 in windows of 1,024"), &json!(3)));
+    let facts = json!({"tokens": 4000, "smallest": 36_001, "largest": 40_000, "window": 1024, "left_over": 927});
+    assert_eq!((&part["tokens"], &part["fields"][1]["type"]), (&facts, &json!("u32 [1024]")));
+    let found = inspect(&path("train.bin"), &["--dtype", "u32", "--window", "9"]);
+    // Of two tokens of 16 bits the first has the lower bits.
+    let (smallest, largest) = (36_002_u32 * 65_536 + 36_001, 40_000_u32 * 65_536 + 39_999);
+    let facts = json!({"tokens": 2000, "smallest": smallest, "largest": largest, "window": 9, "left_over": 1});
+    assert_eq!((&found["parts"][0]["tokens"], &found["parts"][0]["samples"]), (&facts, &json!(222)));
+    let shown = stdout(&["inspect", text(&path("train.bin"))]);
+    let line = "  4,000 tokens with ids from 36,001 to 40,000; 927 at the end in no window";
+    assert!(shown.lines().any(|shown| shown == line), "{shown}");
+    fs::write(path("none.bin"), "").unwrap();
+    let facts = json!({"tokens": 0, "window": 1024, "left_over": 0});
+    assert_eq!(inspect(&path("none.bin"), &[])["parts"][0]["tokens"], facts);
+}
+
+#[test]
+fn files_named_as_those_of_cifar_are_cifar() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let kind = |name: &str, more: &[&str]| inspect(&path(name), more)["kind"].as_str().unwrap().to_owned();
+    for name in ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"] {
+        fs::write(path(&format!("{name}.bin")), [1; 3073]).unwrap();
+    }
+    assert_eq!(kind("data_batch_3.bin", &[]), "CIFAR-10, all of its folder");
+    assert_eq!(kind("test_batch.bin", &[]), "CIFAR-10, all of its folder");
+    assert_eq!(kind(".", &[]), "CIFAR-10");
+    fs::write(path("train.bin"), [1; 2 * 3074]).unwrap();
+    assert_eq!(kind("train.bin", &[]), "tokens of u16 in windows of 1,024", "there is no test.bin");
+    fs::write(path("test.bin"), [1; 3074]).unwrap();
+    assert_eq!(kind("train.bin", &[]), "CIFAR-100, all of its folder");
+    // Whoever tells how tokens are read has some.
+    assert_eq!(kind("train.bin", &["--window", "8"]), "tokens of u16 in windows of 8");
+    fs::write(path("images.bin"), idx(&[2, 3, 4], &[7; 24])).unwrap();
+    assert_eq!(kind("images.bin", &[]), "IDX");
+}
+
+/// The samples that fail, and how what is said of each begins.
+type Failures<'a> = &'a [(u64, &'a str)];
+
+#[test]
+fn verify_reads_every_field_line_and_token() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| {
+        let path = dir.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        text(&path).to_owned()
+    };
+    let good = [
+        write("good.csv", table("-2").as_bytes()),
+        write("good.txt", "caf\u{e9}\n\nbar".as_bytes()),
+        write("good.bin", &tokens(0..3000)),
+    ];
+    for path in &good {
+        let counts = json_lines(&stdout(&["verify", path, "--json"])).pop().unwrap();
+        assert!(counts["samples"].as_u64().unwrap() > 0 && counts["failed"] == 0, "{path}: {counts}");
+    }
+    let mut latin = b"one\ntwo\nthr\xe9e\nfour\n".to_vec();
+    latin.extend(b"\xff");
+    let mut name = table("1").into_bytes();
+    let at = name.windows(2).position(|pair| pair == b"g,").unwrap();
+    name[at] = 0xff;
+    let short = write("short.bin", &tokens([1, 2, 3, 9]));
+    let (seven, vocab) = (write("seven.bin", &tokens([1, 2, 3, 4, 5, 6, 9])), ["--window", "2", "--vocab-size", "9"]);
+    let cases: [(String, &[&str], Failures<'_>); 5] = [
+        (
+            write("bad.csv", table("wide").as_bytes()),
+            &[],
+            &[(7, "column \"width\" of the row from line 9 on is \"wide\", expected a number of type f64")],
+        ),
+        (
+            write("name.csv", &name),
+            &[],
+            &[(7, "column \"name\" of the row from line 9 on is not UTF-8, expected text")],
+        ),
+        (
+            write("latin.txt", &latin),
+            &["--workers", "0"],
+            &[(2, "byte 11 of the file, in line 3, is not UTF-8"), (4, "byte 19 of the file, in line 5, is not UTF-8")],
+        ),
+        // The token that makes no window of its own is looked at, too: six are those of the windows and of their targets.
+        (seven, &vocab, &[(2, "token 6 is 9, expected one below 9, the size of the vocabulary")]),
+        (short, &vocab, &[(0, "token 3 is 9, expected one below 9, the size of the vocabulary")]),
+    ];
+    for (path, more, failures) in cases {
+        let (code, out, stderr) = run(&[&["verify", &path, "--json"], more].concat());
+        assert!(code == 1 && stderr.contains(&format!("{} of ", failures.len())), "{path}: {stderr}");
+        let lines = json_lines(&out);
+        let (counts, found) = lines.split_last().unwrap();
+        assert_eq!(counts["failed"], failures.len(), "{path}: {out}");
+        for (line, (index, what)) in found.iter().zip(failures) {
+            assert_eq!((&line["index"], &line["file"], &line["kind"]), (&json!(index), &json!(path), &json!("format")));
+            assert!(line["error"].as_str().unwrap().starts_with(what), "{what:?} in {line}");
+        }
+    }
+    let (odd, unknown) = (write("odd.bin", &[0; 7]), write("a.xyz", b"text"));
+    let (text, csv, notes) = (&good[1], &good[0], write("notes.csv", b"a,b\n1,2\n3\n"));
+    let cases: [(&[&str], i32, &[&str]); 8] = [
+        (&["verify", &odd], 1, &["7 bytes of tokens, expected a multiple of 2 for u16", "odd.bin"]),
+        (&["verify", &odd, "--dtype", "u32"], 1, &["7 bytes of tokens, expected a multiple of 4 for u32"]),
+        (&["verify", &notes], 1, &["row from line 3 on has 1 fields, expected 2", "notes.csv"]),
+        (&["verify", &unknown], 1, &["a.xyz", ".csv", ".tsv", ".txt", ".jsonl", ".json", ".bin", "tar", "Parquet"]),
+        (
+            &["verify", text, "--window", "8"],
+            1,
+            &["lines of text, but --dtype, --window and --vocab-size are for files of"],
+        ),
+        (&["inspect", &odd, "--window", "0"], 2, &["--window"]),
+        (&["bench", "--window", "8"], 1, &["--window", "expected the PATH of one"]),
+        (&["bench", csv, "--size", "8"], 1, &["no images in these data, but a size for them", "good.csv"]),
+    ];
+    for (args, code, parts) in cases {
+        let (actual, out, stderr) = run(args);
+        assert_eq!((actual, &*out, stderr.lines().count()), (code, "", 1), "{args:?}: {stderr}");
+        parts.iter().for_each(|part| assert!(stderr.contains(part), "{part:?} in {stderr}"));
+    }
+}
+
+#[test]
+fn bench_measures_whatever_is_loaded() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| text(&dir.path().join(name)).to_owned();
+    let formats = |name: &str| format!("{}/tests/formats/{name}", env!("CARGO_MANIFEST_DIR"));
+    fs::write(path("a.csv"), table("wide")).unwrap();
+    fs::write(path("a.txt"), "to be\nor not\n\nto be").unwrap();
+    fs::write(path("a.bin"), tokens(0..5000)).unwrap();
+    fs::write(path("labels"), idx(&[5], &[1, 2, 3, 4, 5])).unwrap();
+    let mut writer = ShardWriter::create(path("t-%d.tar")).unwrap();
+    for key in ["a", "b", "c"] {
+        writer.append(key, &[("txt", key.as_bytes()), ("cls", b"1")]).unwrap();
+    }
+    writer.finish().unwrap();
+    for (path, most) in [
+        (path("a.csv"), 19),
+        (path("a.txt"), 4),
+        (path("a.bin"), 4),
+        (path("labels"), 5),
+        (path("t-0.tar"), 3),
+        (formats("f4-little.npy"), 2),
+        (formats("f2-big.npy"), 2),
+        (formats("fortran.npy"), 2),
+        (formats("arrow/plain.arrow"), 11),
+        (formats("parquet/zstd-v1.parquet"), 11),
+    ] {
+        let args = ["bench", &path, "--seconds", "0.2", "--repeats", "1", "--workers", "0,2", "--batch-size", "2"];
+        let lines = json_lines(&stdout(&[&args[..], &["--json"]].concat()));
+        let [stages, naive, none, two, advice] = &lines[..] else { panic!("{lines:?}") };
+        // The first pass ends with its time, if need be after a sample.
+        assert!((1..=most).contains(&stages["samples"].as_u64().unwrap()), "{path}: {stages}");
+        let sum: f64 = ["read_fraction", "assemble_fraction"].map(|part| stages[part].as_f64().unwrap()).iter().sum();
+        assert!((sum - 1.0).abs() < 1e-6 && stages.get("decode_seconds").is_none(), "{stages}");
+        for (line, workers) in [(naive, None), (none, Some(0)), (two, Some(2))] {
+            assert_eq!(line["workers"].as_u64(), workers, "{line}");
+            assert!(line["samples_per_second"].as_f64().unwrap() > 0.0 && line["ratio"].as_f64().unwrap() > 0.0);
+        }
+        assert_eq!(advice["recommended_workers"], 2, "{advice}");
+        assert!(["reading", "assembling"].contains(&advice["bound_by"].as_str().unwrap()), "{advice}");
+    }
+    let args = ["bench", &path("a.bin"), "--window", "10", "--seconds", "0.2", "--workers", "1"];
+    let shown = stdout(&args);
+    for part in
+        ["499 samples, tokens of u16 in windows of 10, loaded as they are", "reading ", "naive", "recommended: "]
+    {
+        assert!(shown.contains(part) && !shown.contains("decoding"), "{part:?} in {shown}");
+    }
+    let shown = stdout(&["bench", &path("a.csv"), "--seconds", "1", "--workers", "0", "--repeats", "1"]);
+    assert!(
+        shown.contains("first pass over 19 of them") && shown.contains("1 samples failed and are left out"),
+        "{shown}"
+    );
+    let (code, _, stderr) = run(&["bench", &path("a.bin"), "--window", "5000"]);
+    assert!(code == 1 && stderr.contains("no samples in these data (tokens of u16 in windows of 5,000)"), "{stderr}");
+    let (code, _, stderr) = run(&["bench", &formats("scalar.npy")]);
+    assert!(code == 1 && stderr.contains("nothing in these data of a type that is read"), "{stderr}");
 }

@@ -11,12 +11,13 @@ use serde::Serialize;
 
 use crate::augment::{SIDE, augment};
 use crate::bench_data;
+use crate::flat::TokenArgs;
 use crate::images::{self, Images};
 use crate::interrupt;
 use crate::output::{Output, thousands};
 use crate::stop::Stop;
 
-/// Measure the loader against a naive generator, on images of yours or on the sample of Fashion-MNIST that comes with the
+/// Measure the loader against a naive generator, on data of yours or on the sample of Fashion-MNIST that comes with the
 /// program.
 ///
 /// The naive generator is what one writes without a loader: one thread that gathers the samples of a shuffled batch,
@@ -24,23 +25,28 @@ use crate::stop::Stop;
 /// nothing here, so that every batch is waited for. Both are measured in turn, several times, and medians are shown;
 /// the ratio is that of the samples per second to the naive generator's.
 ///
-/// With a path, samples are drawn by a shuffle, decoded, resized and converted to floats. One thread reads them first, and
-/// tells how much of its time goes to reading and how much to decoding; what follows finds the files in the system's cache
-/// as far as they fit. At the end it says how many workers to use.
+/// With a path, samples are drawn by a shuffle. Images are decoded, resized and converted to floats; other samples are
+/// loaded as they are: arrays, numbers and windows of tokens are stacked, text becomes a list, lists of different lengths
+/// lie one after the other. One thread reads them first, and tells how much of its time goes to reading, to decoding and
+/// to making batches; what follows finds the files in the system's cache as far as they fit. At the end it says how many
+/// workers to use.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A folder of images by class, a folder or a list of images, tar shards, IDX, CIFAR or Arrow files
+    /// A folder of images by class, a folder or a list of images, tar shards, IDX or CIFAR files, NumPy arrays, Arrow or
+    /// Parquet files, tables (.csv, .tsv), lines of text (.txt, .jsonl, .ndjson, .json), tokens (.bin)
     pub(crate) path: Option<PathBuf>,
     /// Height and width to which images are resized [default: 224 for image files, as they are for IDX and CIFAR]
     #[arg(long, value_name = "PX", requires = "path", value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub(crate) size: Option<u16>,
+    #[command(flatten)]
+    pub(crate) tokens: TokenArgs,
     /// How long it may take in all, about
     #[arg(long, value_name = "S", requires = "path", default_value_t = 20.0)]
     pub(crate) seconds: f64,
     /// The most samples to read
     #[arg(long, value_name = "N", requires = "path", default_value_t = 10_000)]
     pub(crate) samples: u64,
-    /// Samples in a batch [default: 128; 32 with a path]
+    /// Samples in a batch [default: 128; 32 for images at a path]
     #[arg(long, value_name = "N")]
     pub(crate) batch_size: Option<usize>,
     /// Numbers of workers to measure, separated by commas [default: 0, 1, 2, 4 and so on up to the number of
@@ -68,6 +74,11 @@ impl Args {
         }
         if self.samples == 0 {
             return wrong("0 samples, expected at least 1".to_owned());
+        }
+        if self.path.is_none() && self.tokens.any() {
+            return wrong(
+                "--dtype, --window and --vocab-size are for files of tokens, expected the PATH of one".to_owned(),
+            );
         }
         Ok(())
     }
@@ -201,7 +212,7 @@ pub(crate) fn name_of(bottleneck: Bottleneck) -> &'static str {
     }
 }
 
-pub(crate) fn median(mut times: Vec<Duration>) -> Duration {
+fn median(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
     times[times.len() / 2]
 }

@@ -1,27 +1,19 @@
 //! `procession bench PATH`: how fast samples of these data come, by number of workers, and where the time goes.
 
-use std::hint::black_box;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ndarray::{Array1, Array3, Array4};
-use procession::image::ImageTransform;
-use procession::source::Blob;
-use procession::{
-    Bottleneck, Error, ErrorKind, Loader, Plan, Report, Result, Sequence, SequenceExt, Shuffle, Transform, Visit,
-};
+use procession::{Bottleneck, Error, ErrorKind, Plan, Report, Result, Shuffle};
 use serde::Serialize;
 
-use crate::bench::{Args, SEED, median, name_of};
-use crate::data::{Data, Pictures};
+use crate::bench::{Args, SEED, name_of};
+use crate::bench_images::ImageWork;
+use crate::data::{Data, Part, Pictures};
 use crate::images::Size;
 use crate::interrupt;
 use crate::output::{Output, percent, thousands};
 use crate::stop::Stop;
-
-/// A batch: images `(batch, height, width, channels)` in `[0, 1]`, and labels.
-type Images = (Array4<f32>, Array1<u32>);
+use crate::workload::{Epochs, Staged, Times, Workload};
 
 /// A number of workers within this part of the best rate is as good.
 const AS_GOOD: f64 = 0.97;
@@ -29,24 +21,9 @@ const AS_GOOD: f64 = 0.97;
 /// Of the time that all may take: the part in which samples are first read, by one thread.
 const FIRST_PASS: f64 = 0.15;
 
-/// Samples in a batch, where nothing else is asked for: images take so long that batches of more are few in a second.
-const BATCH_SIZE: usize = 32;
-
-/// A kind of images that can be measured.
-trait Measured: Send + Clone + 'static {
-    /// Has all of the bytes in memory, so that reading a mapped file counts as reading.
-    fn touch(&self);
-}
-
-impl Measured for Blob {
-    fn touch(&self) {
-        black_box(self.bytes().iter().step_by(4096).fold(0_u8, |sum, byte| sum ^ byte));
-    }
-}
-
-impl Measured for procession::image::Image {
-    fn touch(&self) {}
-}
+/// Samples in a batch, where nothing else is asked for. Images take so long that batches of more are few in a second.
+const IMAGES_IN_BATCH: usize = 32;
+const BATCH_SIZE: usize = 128;
 
 /// Where one thread's time goes, as JSON.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -54,10 +31,13 @@ struct StageLine {
     samples: u64,
     failed: u64,
     read_seconds: f64,
-    decode_seconds: f64,
+    /// Absent where nothing is decoded, as its fraction is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decode_seconds: Option<f64>,
     assemble_seconds: f64,
     read_fraction: f64,
-    decode_fraction: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decode_fraction: Option<f64>,
     assemble_fraction: f64,
 }
 
@@ -85,29 +65,39 @@ struct AdviceLine {
 }
 
 pub(crate) fn run(path: &Path, workers: &[usize], args: &Args, out: &mut Output) -> Result<(), Stop> {
-    let data = Data::open(path)?;
+    let data = Data::open_with(path, &args.tokens)?;
     let part = data.parts.iter().find(|part| part.name == "train").or(data.parts.first());
-    let (part, pictures) = part.and_then(|part| Some((part, part.pictures.clone()?))).ok_or_else(|| {
-        Error::new(ErrorKind::Argument, format!("no images in these data ({}), expected some", data.kind))
-            .with_file(path)
+    let part = part.filter(|part| part.num_samples > 0).ok_or_else(|| {
+        let message = format!("no samples in these data ({}), expected some", data.kind);
+        Error::new(ErrorKind::Shape, message).with_file(path)
     })?;
-    if part.num_samples == 0 {
-        return Err(Error::new(ErrorKind::Shape, "no samples, expected some").with_file(path).into());
-    }
-    let size = size_of(&pictures, args)?;
+    let (workload, what, batch_size) = workload_of(part, args).map_err(|error| error.with_file(path))?;
     out.text(format_args!(
-        "{}: {} samples, {}, resized to {} x {}, {} processors",
+        "{}: {} samples, {}, {what}, {} processors",
         path.display(),
         thousands(part.num_samples as u64),
         data.kind,
-        size.height,
-        size.width,
         num_cpus::get()
     ))?;
-    match pictures {
-        Pictures::Files(files) => measure(files, size, workers, args, out),
-        Pictures::Pixels(images) => measure(images, size, workers, args, out),
+    measure(&*workload, part.num_samples, args.batch_size.unwrap_or(batch_size), workers, args, out)
+}
+
+/// What is measured, what is made of a sample, and how many make a batch.
+fn workload_of(part: &Part, args: &Args) -> Result<(Box<dyn Workload>, String, usize)> {
+    let wrong = |message: &str| Error::new(ErrorKind::Argument, message.to_owned());
+    if let Some(pictures) = part.pictures.clone() {
+        let size = size_of(&pictures, args)?;
+        let workload: Box<dyn Workload> = match pictures {
+            Pictures::Files(source) => Box::new(ImageWork { source, size }),
+            Pictures::Pixels(source) => Box::new(ImageWork { source, size }),
+        };
+        return Ok((workload, format!("resized to {} x {}", size.height, size.width), IMAGES_IN_BATCH));
     }
+    if args.size.is_some() {
+        return Err(wrong("no images in these data, but a size for them"));
+    }
+    let make = part.workload.as_ref().ok_or_else(|| wrong("nothing in these data of a type that is read"))?;
+    Ok((make()?, "loaded as they are".to_owned(), BATCH_SIZE))
 }
 
 /// The size that images get: what is asked for, or for pixels their own.
@@ -125,59 +115,50 @@ fn size_of(pictures: &Pictures, args: &Args) -> Result<Size> {
     })
 }
 
-/// Measures everything for one kind of images, and shows it.
-fn measure<I: Measured>(
-    source: Arc<dyn Sequence<Sample = (I, u32)>>,
-    size: Size,
+/// Measures everything, and shows it.
+fn measure(
+    workload: &dyn Workload,
+    num_samples: usize,
+    batch_size: usize,
     workers: &[usize],
     args: &Args,
     out: &mut Output,
-) -> Result<(), Stop>
-where
-    ImageTransform<f32>: Transform<I, Output = Array3<f32>> + Transform<(I, u32), Output = (Array3<f32>, u32)>,
-{
+) -> Result<(), Stop> {
     let started = Instant::now();
     let all = Duration::from_secs_f64(args.seconds);
-    let first = FirstPass::run(&source, size, all.mul_f64(FIRST_PASS), args)?;
+    let first = FirstPass::run(&mut *workload.stages(batch_size), num_samples, all.mul_f64(FIRST_PASS), args)?;
     first.show(out)?;
 
     // What one measurement may take, and how many samples one thread has in that time.
     let slice = all.mul_f64((1.0 - FIRST_PASS) / (args.repeats_of(3) * (workers.len() + 1)) as f64);
-    let batch_size = args.batch_size.unwrap_or(BATCH_SIZE);
-    let num_samples = (first.rate() * slice.as_secs_f64()) as usize;
-    let indices = first.indices[..num_samples.max(batch_size).clamp(1, first.indices.len())].to_vec();
-    let source = source.subset(indices)?;
-    let naive = Naive::new(source.clone(), size, batch_size)?;
-    let loaders: Vec<Loader<Images>> = workers
-        .iter()
-        .map(|&workers| {
-            let builder = Loader::builder(source.clone()).transform(size.transform());
-            builder.batch_size(batch_size).shuffle(SEED).workers(workers).build()
-        })
-        .collect::<Result<_>>()?;
+    let in_slice = (first.rate() * slice.as_secs_f64()) as usize;
+    let indices = &first.indices[..in_slice.max(batch_size).clamp(1, first.indices.len())];
+    let naive = workload.naive(indices.to_vec(), batch_size)?;
+    let loaders: Vec<Box<dyn Epochs>> =
+        workers.iter().map(|&workers| workload.loader(indices.to_vec(), batch_size, workers)).collect::<Result<_>>()?;
 
-    let samples_of = |num_epochs: u64| num_epochs as f64 * source.len() as f64;
     let mut naive_times = Vec::new();
     let mut loader_times = vec![Vec::new(); loaders.len()];
     for round in 0..args.repeats_of(3) {
         if round > 0 && started.elapsed() >= all {
             break;
         }
-        naive_times.push(time_of_sample(source.len(), || naive.run())?);
-        let mut last = naive_times[round];
+        let mut last = time_of_sample(&*naive, indices.len(), slice, first.seconds() / first.indices.len() as f64)?;
+        naive_times.push(last);
         for (loader, times) in loaders.iter().zip(&mut loader_times) {
             if interrupt::requested() {
                 return Err(Stop::Interrupted(format!("in round {} of measuring", round + 1)));
             }
             // More workers are hardly slower than fewer: the time of the ones before is no less than theirs.
-            let num_epochs =
-                (slice.as_secs_f64() / (last.as_secs_f64() * samples_of(1))).round().clamp(1.0, 1e6) as u64;
-            last = time_of_sample(source.len() * num_epochs as usize, || take_all(loader, num_epochs))?;
+            last = time_of_sample(&**loader, indices.len(), slice, last)?;
             times.push(last);
         }
     }
 
-    let rate_of = |times: Vec<Duration>| 1.0 / median(times).as_secs_f64().max(1e-9);
+    let rate_of = |mut times: Vec<f64>| {
+        times.sort_unstable_by(f64::total_cmp);
+        1.0 / times[times.len() / 2].max(1e-12)
+    };
     let base = rate_of(naive_times);
     let rates: Vec<f64> = loader_times.into_iter().map(rate_of).collect();
     out.text(format_args!(""))?;
@@ -188,18 +169,17 @@ where
     out.json(&line)?;
     for ((loader, &rate), &workers) in loaders.iter().zip(&rates).zip(workers) {
         let report = loader.report();
-        let (ratio, bottleneck) = (rate / base, report.bottleneck());
+        let (ratio, bottleneck) = (rate / base, report.as_ref().and_then(Report::bottleneck));
         let name = format!("{workers} {}", if workers == 1 { "worker" } else { "workers" });
         let verdict = bottleneck.map_or("-", name_of);
         out.text(format_args!("{name:>14}  {:>11}  {ratio:>5.2}  {verdict}", thousands(rate as u64)))?;
-        let report = Some(&report);
         out.json(&RateLine {
             work: "load",
             workers: Some(workers),
             samples_per_second: rate,
             ratio,
             bottleneck,
-            report,
+            report: report.as_ref(),
         })?;
     }
     advise(workers, &rates, &first, out)
@@ -231,26 +211,13 @@ struct FirstPass {
     /// The samples that could be loaded, in the order of the shuffle.
     indices: Vec<usize>,
     failed: u64,
-    read: Duration,
-    decode: Duration,
-    assemble: Duration,
+    times: Times,
 }
 
 impl FirstPass {
-    fn run<I: Measured>(
-        source: &Arc<dyn Sequence<Sample = (I, u32)>>,
-        size: Size,
-        limit: Duration,
-        args: &Args,
-    ) -> Result<Self, Stop>
-    where
-        ImageTransform<f32>: Transform<I, Output = Array3<f32>>,
-    {
-        let none = Duration::ZERO;
-        let mut pass = Self { indices: Vec::new(), failed: 0, read: none, decode: none, assemble: none };
-        let order = Plan::new(Shuffle::new(source.len() as u64, SEED), 1)?;
-        let transform = size.transform();
-        let mut batch = Vec::new();
+    fn run(stages: &mut dyn Staged, num_samples: usize, limit: Duration, args: &Args) -> Result<Self, Stop> {
+        let mut pass = Self { indices: Vec::new(), failed: 0, times: Times::default() };
+        let order = Plan::new(Shuffle::new(num_samples as u64, SEED), 1)?;
         let mut last_error = None;
         let started = Instant::now();
         for number in 0..order.num_batches().min(args.samples) {
@@ -261,47 +228,26 @@ impl FirstPass {
                 break;
             }
             let index = order.indices(0, number)[0] as usize;
-            if let Err(error) = pass.sample(&**source, &transform, index, &mut batch) {
-                pass.failed += 1;
-                last_error = Some(error);
+            match stages.load(index, &mut pass.times) {
+                Ok(()) => pass.indices.push(index),
+                Err(error) => {
+                    pass.failed += 1;
+                    last_error = Some(error);
+                }
             }
         }
         match last_error {
             Some(error) if pass.indices.is_empty() => Err(error.into()),
-            _ => Ok(pass),
+            _ => {
+                stages.finish(&mut pass.times)?;
+                Ok(pass)
+            }
         }
-    }
-
-    fn sample<I: Measured>(
-        &mut self,
-        source: &dyn Sequence<Sample = (I, u32)>,
-        transform: &ImageTransform<f32>,
-        index: usize,
-        batch: &mut Vec<f32>,
-    ) -> Result<()>
-    where
-        ImageTransform<f32>: Transform<I, Output = Array3<f32>>,
-    {
-        let started = Instant::now();
-        let (image, _) = source.get(index)?;
-        image.touch();
-        let read = Instant::now();
-        let pixels = transform.apply(image, &mut Visit::new(SEED, 0, 0, 0).rng(0))?;
-        let decoded = Instant::now();
-        if self.indices.len().is_multiple_of(BATCH_SIZE) {
-            *black_box(&mut *batch) = Vec::with_capacity(BATCH_SIZE * pixels.len());
-        }
-        batch.extend(pixels.iter());
-        drop(pixels);
-        self.read += read - started;
-        self.decode += decoded - read;
-        self.assemble += decoded.elapsed();
-        self.indices.push(index);
-        Ok(())
     }
 
     fn seconds(&self) -> f64 {
-        (self.read + self.decode + self.assemble).as_secs_f64().max(1e-9)
+        let Times { read, decode, assemble } = self.times;
+        (read + decode.unwrap_or_default() + assemble).as_secs_f64().max(1e-9)
     }
 
     /// Samples per second.
@@ -310,12 +256,14 @@ impl FirstPass {
     }
 
     fn bound_by(&self) -> &'static str {
-        let stages = [(self.read, "reading"), (self.decode, "decoding"), (self.assemble, "assembling")];
+        let Times { read, decode, assemble } = self.times;
+        let stages = [(read, "reading"), (decode.unwrap_or_default(), "decoding"), (assemble, "assembling")];
         stages.into_iter().max().map_or("-", |(_, name)| name)
     }
 
     fn show(&self, out: &mut Output) -> Result<(), Stop> {
-        let [read, decode, assemble] = [self.read, self.decode, self.assemble].map(|stage| stage.as_secs_f64());
+        let [read, assemble] = [self.times.read, self.times.assemble].map(|stage| stage.as_secs_f64());
+        let decode = self.times.decode.map(|stage| stage.as_secs_f64());
         let all = self.seconds();
         out.json(&StageLine {
             samples: self.indices.len() as u64,
@@ -324,14 +272,15 @@ impl FirstPass {
             decode_seconds: decode,
             assemble_seconds: assemble,
             read_fraction: read / all,
-            decode_fraction: decode / all,
+            decode_fraction: decode.map(|decode| decode / all),
             assemble_fraction: assemble / all,
         })?;
-        let num_samples = thousands(self.indices.len() as u64);
+        let decoding =
+            decode.map_or_else(String::new, |decode| format!("decoding and resizing {}, ", percent(decode / all, 1)));
         out.text(format_args!(
-            "one thread, first pass over {num_samples} of them: reading {}, decoding and resizing {}, assembling {}",
+            "one thread, first pass over {} of them: reading {}, {decoding}assembling {}",
+            thousands(self.indices.len() as u64),
             percent(read / all, 1),
-            percent(decode / all, 1),
             percent(assemble / all, 1)
         ))?;
         if self.failed > 0 {
@@ -342,66 +291,16 @@ impl FirstPass {
     }
 }
 
-/// What a sample takes, of those that `work` loads.
-fn time_of_sample(num_samples: usize, work: impl FnOnce() -> Result<()>) -> Result<Duration> {
+/// The seconds that a sample takes, measured for about as long as a slice, given what one takes at most.
+fn time_of_sample(epochs: &dyn Epochs, num_samples: usize, slice: Duration, at_most: f64) -> Result<f64> {
+    let num_epochs = (slice.as_secs_f64() / (at_most * num_samples as f64)).round().clamp(1.0, 1e6);
     let started = Instant::now();
-    work()?;
-    Ok(started.elapsed().div_f64(num_samples as f64))
-}
-
-/// Takes every batch of some epochs.
-fn take_all(loader: &Loader<Images>, num_epochs: u64) -> Result<()> {
-    for epoch in loader.epochs(0..num_epochs) {
-        for batch in epoch {
-            black_box(&*batch?);
-        }
-    }
-    Ok(())
-}
-
-/// What one writes without a loader: one thread loads, decodes, resizes, converts and collates.
-struct Naive<S> {
-    source: S,
-    transform: ImageTransform<f32>,
-    size: Size,
-    plan: Plan,
-}
-
-impl<S, I> Naive<S>
-where
-    S: Sequence<Sample = (I, u32)>,
-    ImageTransform<f32>: Transform<I, Output = Array3<f32>>,
-{
-    fn new(source: S, size: Size, batch_size: usize) -> Result<Self> {
-        let plan = Plan::new(Shuffle::new(source.len() as u64, SEED), batch_size as u64)?;
-        Ok(Self { source, transform: size.transform(), size, plan })
-    }
-
-    fn run(&self) -> Result<()> {
-        for number in 0..self.plan.num_batches() {
-            black_box(&self.batch(number)?);
-        }
-        Ok(())
-    }
-
-    fn batch(&self, number: u64) -> Result<Images> {
-        let indices = self.plan.indices(0, number);
-        let mut pixels = Vec::with_capacity(indices.len() * self.size.num_pixels());
-        let mut labels = Vec::with_capacity(indices.len());
-        for &index in &indices {
-            let (image, label) = self.source.get(index as usize)?;
-            pixels.extend(self.transform.apply(image, &mut Visit::new(SEED, 0, 0, index).rng(0))?);
-            labels.push(label);
-        }
-        let shape = (indices.len(), self.size.height, self.size.width, self.size.channels);
-        Ok((Array4::from_shape_vec(shape, pixels).expect("images of one size"), Array1::from_vec(labels)))
-    }
+    epochs.take(num_epochs as u64)?;
+    Ok(started.elapsed().as_secs_f64() / (num_epochs * num_samples as f64))
 }
 
 #[cfg(test)]
 mod tests {
-    use procession::image::Image;
-
     use super::*;
 
     #[test]
@@ -410,18 +309,5 @@ mod tests {
         assert_eq!(recommended(&[4, 0, 1], &[10.0, 12.0, 9.8]), Some((1, 9.8)));
         assert_eq!(recommended(&[0], &[10.0]), Some((0, 10.0)));
         assert_eq!(recommended(&[], &[]), None);
-    }
-
-    #[test]
-    fn the_naive_generator_and_the_loader_give_the_same_batches() {
-        let image = |index: usize| Image::new(3, 5, 1, (0..15).map(|at| (index * 16 + at) as u8).collect()).unwrap();
-        let source: Arc<dyn Sequence<Sample = (Image, u32)>> =
-            Arc::new(procession::from_fn(10, move |index| (image(index), index as u32)));
-        let size = Size { height: 4, width: 2, channels: 1 };
-        let naive = Naive::new(Arc::clone(&source), size, 4).unwrap();
-        let loader = Loader::builder(source).transform(size.transform()).batch_size(4).shuffle(SEED).workers(1);
-        for (number, batch) in (0..).zip(loader.build().unwrap().epoch(0)) {
-            assert_eq!(naive.batch(number).unwrap(), *batch.unwrap());
-        }
     }
 }

@@ -1,17 +1,21 @@
 //! A data set at a path, of whichever kind it is: what the commands need to know of it.
 
-use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ndarray::IxDyn;
 use procession::image::{DecodeOptions, Image, ImageFormat};
 use procession::source::{
-    ArrowTable, Blob, Cifar, CifarPart, ColumnElement, Idx, ImageFolder, ImageList, Mnist, Npy, Npz, ParquetTable,
-    Table, TarSample, TarShards,
+    ArrowTable, Blob, Cifar, CifarPart, Idx, IdxType, ImageFolder, ImageList, Mnist, Npy, NpyElement, NpyType, Npz,
+    ParquetTable, TarSample, TarShards,
 };
-use procession::{Error, ErrorKind, Result, Sequence, SequenceExt};
+use procession::{Error, ErrorKind, Result, Sequence, SequenceExt, collate};
 
+use crate::csv_table;
+use crate::flat::{self, TokenArgs, TokenFacts};
 use crate::output::count;
+use crate::tables;
+use crate::workload::{self, Column, MakeWorkload, Workload, touched};
 
 /// Images with labels, not decoded or as pixels.
 #[derive(Clone)]
@@ -39,7 +43,37 @@ pub(crate) struct Part {
     pub(crate) label: Option<Label>,
     /// Present where samples are images.
     pub(crate) pictures: Option<Pictures>,
+    /// Present where samples are windows of tokens.
+    pub(crate) tokens: Option<TokenFacts>,
+    /// What there is to measure, where samples are not images and something of them is read.
+    pub(crate) workload: Option<MakeWorkload>,
     pub(crate) check: Check,
+}
+
+impl Part {
+    pub(crate) fn new(
+        name: impl Into<String>,
+        num_samples: usize,
+        fields: Vec<(String, String)>,
+        check: impl Fn(usize) -> Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            num_samples,
+            fields,
+            class_counts: None,
+            label: None,
+            pictures: None,
+            tokens: None,
+            workload: None,
+            check: Arc::new(check),
+        }
+    }
+}
+
+/// The name and the type of a field.
+pub(crate) fn field(name: &str, kind: impl Into<String>) -> (String, String) {
+    (name.to_owned(), kind.into())
 }
 
 /// A data set that is open.
@@ -56,15 +90,25 @@ pub(crate) struct Data {
 }
 
 impl Data {
-    /// Opens whatever is at a path: a folder of images by class, or one to train and one to test with, a folder or a list of images, tar shards, IDX or CIFAR
-    /// files, NumPy arrays, Arrow or Parquet files or a folder of them.
+    /// Opens whatever is at a path: a folder of images by class, or one to train and one to test with, a folder or a list
+    /// of images, tar shards, IDX or CIFAR files, NumPy arrays, Arrow or Parquet files or a folder of them, tables as CSV,
+    /// lines of text, files of tokens.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let data = if path.is_dir() { open_folder(path) } else { open_file(path) }?;
+        Self::open_with(path, &TokenArgs::default())
+    }
+
+    /// Opens whatever is at a path, and reads tokens as the arguments say.
+    pub(crate) fn open_with(path: &Path, tokens: &TokenArgs) -> Result<Self> {
+        let data = if path.is_dir() { open_folder(path) } else { open_file(path, tokens) }?;
+        if tokens.any() && data.parts.iter().all(|part| part.tokens.is_none()) {
+            let message = format!("{}, but --dtype, --window and --vocab-size are for files of tokens", data.kind);
+            return Err(Error::new(ErrorKind::Argument, message).with_file(path));
+        }
         Ok(Self { path: path.to_owned(), ..data })
     }
 }
 
-fn data(kind: impl Into<String>, classes: Vec<String>, parts: Vec<Part>) -> Data {
+pub(crate) fn data(kind: impl Into<String>, classes: Vec<String>, parts: Vec<Part>) -> Data {
     Data { path: PathBuf::new(), kind: kind.into(), classes, parts, passed_over: Vec::new(), num_passed_over: 0 }
 }
 
@@ -83,18 +127,18 @@ fn open_folder(path: &Path) -> Result<Data> {
         return mnist(path);
     }
     if has(&|name| name == "dataset_dict.json") {
-        return tables("Arrow data set in splits", ArrowTable::splits(path)?, |split| {
+        return tables::splits("Arrow data set in splits", ArrowTable::splits(path)?, |split| {
             ArrowTable::open_split(path, split)
         });
     }
     if has(&|name| extension(Path::new(name)) == "parquet") {
         return match ParquetTable::splits(path)? {
-            splits if splits.len() < 2 => parquet(path),
-            splits => tables("Parquet files in splits", splits, |split| ParquetTable::open_split(path, split)),
+            splits if splits.len() < 2 => tables::parquet(path),
+            splits => tables::splits("Parquet files in splits", splits, |split| ParquetTable::open_split(path, split)),
         };
     }
     if has(&|name| name == "state.json") || has(&|name| extension(Path::new(name)) == "arrow") {
-        return arrow(path);
+        return tables::arrow(path);
     }
     if has(&|name| matches!(name, "data_batch_1.bin" | "cifar-10-batches-bin")) {
         return Ok(cifar("CIFAR-10", Cifar::open_10(path)?));
@@ -139,17 +183,21 @@ fn passed_over(folder: &ImageFolder) -> Vec<(String, String)> {
     folder.passed_over().iter().map(|passed| (passed.path.display().to_string(), passed.reason.to_string())).collect()
 }
 
-fn open_file(path: &Path) -> Result<Data> {
+fn open_file(path: &Path, tokens: &TokenArgs) -> Result<Data> {
     match &*extension(path) {
         "tar" => tar(path),
-        "arrow" => arrow(path),
-        "parquet" => parquet(path),
-        "csv" => {
+        "arrow" => tables::arrow(path),
+        "parquet" => tables::parquet(path),
+        "csv" if csv_table::lists_images(path)? => {
             let list = ImageList::open_csv(path)?;
             let (classes, counts) = (list.classes().to_vec(), counts(list.labels()));
             let part = picture_files("all", Arc::new(list), Some(counts));
             Ok(data("list of images", classes, vec![part]))
         }
+        "csv" => csv_table::open(path, b','),
+        "tsv" => csv_table::open(path, b'\t'),
+        "txt" | "jsonl" | "ndjson" | "json" => flat::lines(path),
+        "bin" => bin(path, tokens),
         "npy" => Ok(data("NumPy array", Vec::new(), vec![npy("all".to_owned(), Npy::open(path)?)])),
         "npz" => {
             let archive = Npz::open(path)?;
@@ -162,13 +210,35 @@ fn open_file(path: &Path) -> Result<Data> {
         // The name of an IDX file says little: its first bytes have to.
         _ => idx(path).map_err(|error| match error.kind() {
             ErrorKind::Format => {
-                let known = "a folder or a CSV list of images, tar shards, IDX, CIFAR, NumPy, Arrow or Parquet files";
+                let known = "a folder or a CSV list of images, tar shards, IDX, CIFAR, NumPy, Arrow or Parquet files, \
+                             tables (.csv, .tsv), lines of text (.txt, .jsonl, .ndjson, .json), tokens (.bin)";
                 Error::new(ErrorKind::Format, format!("no data set of a known kind, expected {known}"))
                     .with_cause(error)
             }
             _ => error,
         }),
     }
+}
+
+/// A file of a name that says little: tokens, unless it is one of CIFAR or begins as an IDX file does. Whoever tells how
+/// tokens are to be read has said that it holds some.
+fn bin(path: &Path, tokens: &TokenArgs) -> Result<Data> {
+    if tokens.any() {
+        return flat::tokens(path, tokens);
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    if name.starts_with("data_batch_") || name == "test_batch.bin" {
+        return Ok(cifar("CIFAR-10, all of its folder", Cifar::open_10(folder)?));
+    }
+    // Files of tokens have these names, too: those of CIFAR come in twos, and in whole records.
+    if matches!(&*name, "train.bin" | "test.bin")
+        && let Ok(found) = Cifar::open_100(folder)
+    {
+        return Ok(cifar("CIFAR-100, all of its folder", found));
+    }
+    idx(path).or_else(|_| flat::tokens(path, tokens))
 }
 
 /// How often each label occurs.
@@ -185,14 +255,11 @@ fn counts(labels: &[u32]) -> Vec<u64> {
 
 fn picture_files(name: &str, files: Arc<dyn Sequence<Sample = (Blob, u32)>>, class_counts: Option<Vec<u64>>) -> Part {
     let checked = Arc::clone(&files);
+    let check = move |index| DecodeOptions::new().decode(&checked.get(index)?.0).map(drop);
     Part {
-        name: name.to_owned(),
-        num_samples: files.len(),
-        fields: vec![("image".to_owned(), "image file".to_owned()), ("label".to_owned(), "u32".to_owned())],
         class_counts,
-        label: None,
-        pictures: Some(Pictures::Files(files)),
-        check: Arc::new(move |index| DecodeOptions::new().decode(&checked.get(index)?.0).map(drop)),
+        pictures: Some(Pictures::Files(Arc::clone(&files))),
+        ..Part::new(name, files.len(), vec![field("image", "image file"), field("label", "u32")], check)
     }
 }
 
@@ -253,33 +320,35 @@ fn tar(path: &Path) -> Result<Data> {
         .passed_over()
         .map(|(shard, passed)| (format!("{}/{}", shard.display(), passed.name), passed.kind.to_string()))
         .collect();
-    let (checked, labelled) = (shards.clone(), shards.clone());
+    let (checked, labelled, loaded) = (shards.clone(), shards.clone(), shards.clone());
     let label: Label = Arc::new(move |index| labelled.get(index)?.label());
+    let check = move |index| {
+        let sample = checked.get(index)?;
+        for field in sample.fields() {
+            match &*field.extension().unwrap_or_default() {
+                extension if ImageFormat::of(&field).is_some() || is_image(extension) => {
+                    DecodeOptions::new().decode(&field)?;
+                }
+                "txt" | "json" => {
+                    field.text()?;
+                }
+                "cls" => {
+                    sample.label()?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    };
+    let workload: MakeWorkload = Arc::new(move || {
+        let files = loaded.clone().map(|sample: TarSample| sample.fields().map(touched).collect::<Vec<Blob>>());
+        Ok(workload::table(loaded.len(), [Column::new(files, collate::from_fn(Ok))].into()))
+    });
     let part = Part {
-        name: "all".to_owned(),
-        num_samples: shards.len(),
-        fields,
-        class_counts: None,
         label: extensions.contains_key("cls").then_some(label),
         pictures,
-        check: Arc::new(move |index| {
-            let sample = checked.get(index)?;
-            for field in sample.fields() {
-                match &*field.extension().unwrap_or_default() {
-                    extension if ImageFormat::of(&field).is_some() || is_image(extension) => {
-                        DecodeOptions::new().decode(&field)?;
-                    }
-                    "txt" | "json" => {
-                        field.text()?;
-                    }
-                    "cls" => {
-                        sample.label()?;
-                    }
-                    _ => {}
-                }
-            }
-            Ok(())
-        }),
+        workload: Some(workload),
+        ..Part::new("all", shards.len(), fields, check)
     };
     let classes = match shards.shards().next() {
         Some((first, _)) => class_names(&first.with_file_name(CLASSES))?,
@@ -310,14 +379,12 @@ fn mnist(path: &Path) -> Result<Data> {
         let images = Idx::open(images.path())?.images()?;
         let shape = images.shape().to_vec();
         let checked = images.clone();
+        let fields = vec![field("image", format!("u8 {shape:?}")), field("label", "u32")];
+        let num_samples = images.len();
         parts.push(Part {
-            name: name.to_owned(),
-            num_samples: images.len(),
-            fields: vec![("image".to_owned(), format!("u8 {shape:?}")), ("label".to_owned(), "u32".to_owned())],
             class_counts: Some(counts(&known)),
-            label: None,
             pictures: Some(grey(images, labels)?),
-            check: Arc::new(move |index| checked.get(index).map(drop)),
+            ..Part::new(name, num_samples, fields, move |index| checked.get(index).map(drop))
         });
     }
     Ok(data("IDX, MNIST and kin", (0..10).map(|class| class.to_string()).collect(), parts))
@@ -326,15 +393,24 @@ fn mnist(path: &Path) -> Result<Data> {
 fn idx(path: &Path) -> Result<Data> {
     let idx = Idx::open(path)?;
     let num_samples = idx.shape()[0];
+    let fields = vec![field("sample", format!("{} {:?}", idx.element(), &idx.shape()[1..]))];
+    let loaded = idx.clone();
+    let workload: MakeWorkload = Arc::new(move || {
+        // Bytes are mapped; of the rest the crate reads whole files.
+        Ok(match loaded.element() {
+            IdxType::U8 => workload::stacked(loaded.samples::<IxDyn>()?),
+            IdxType::I8 => workload::rows_of(loaded.to_array::<i8, IxDyn>()?),
+            IdxType::I16 => workload::rows_of(loaded.to_array::<i16, IxDyn>()?),
+            IdxType::I32 => workload::rows_of(loaded.to_array::<i32, IxDyn>()?),
+            IdxType::F32 => workload::rows_of(loaded.to_array::<f32, IxDyn>()?),
+            IdxType::F64 => workload::rows_of(loaded.to_array::<f64, IxDyn>()?),
+        })
+    });
     let part = Part {
-        name: "all".to_owned(),
-        num_samples,
-        fields: vec![("sample".to_owned(), format!("{} {:?}", idx.element(), &idx.shape()[1..]))],
-        class_counts: None,
-        label: None,
         pictures: idx.images().ok().map(|images| grey(images, vec![0_u32; num_samples])).transpose()?,
+        workload: Some(workload),
         // The length of the file was compared with the header when it was opened.
-        check: Arc::new(|_| Ok(())),
+        ..Part::new("all", num_samples, fields, |_| Ok(()))
     };
     Ok(data("IDX", Vec::new(), vec![part]))
 }
@@ -345,14 +421,11 @@ fn cifar(kind: &str, cifar: Cifar) -> Data {
         let known: Option<Vec<u32>> = (0..labels.len()).map(|index| labels.get(index).ok()).collect();
         let (num_samples, checked) = (images.len(), (images.clone(), labels.clone()));
         let pictures = (images, labels).try_map(|(image, label)| Ok::<_, Error>((Image::from_array(&image)?, label)));
+        let fields = vec![field("image", "u8 [32, 32, 3]"), field("label", "u32")];
         Part {
-            name: name.to_owned(),
-            num_samples,
-            fields: vec![("image".to_owned(), "u8 [32, 32, 3]".to_owned()), ("label".to_owned(), "u32".to_owned())],
             class_counts: known.map(|labels| counts(&labels)),
-            label: None,
             pictures: Some(Pictures::Pixels(Arc::new(pictures))),
-            check: Arc::new(move |index| checked.get(index).map(drop)),
+            ..Part::new(name, num_samples, fields, move |index| checked.get(index).map(drop))
         }
     };
     let parts = vec![part("train", cifar.train.clone()), part("test", cifar.test.clone())];
@@ -361,129 +434,37 @@ fn cifar(kind: &str, cifar: Cifar) -> Data {
 
 fn npy(name: String, npy: Npy) -> Part {
     let shape = npy.shape().to_vec();
-    Part {
-        name,
-        num_samples: shape.first().copied().unwrap_or(1),
-        fields: vec![(
-            "sample".to_owned(),
-            format!("{} {:?}", npy.element(), shape.split_first().map_or(&[][..], |(_, rest)| rest)),
-        )],
-        class_counts: None,
-        label: None,
-        pictures: None,
-        check: match npy.samples::<bool, ndarray::IxDyn>() {
-            // Not every byte is one.
-            Ok(samples) => Arc::new(move |index| samples.get(index).map(drop)),
-            // The length of the file was compared with the header when it was opened, and all bytes are numbers.
-            Err(_) => Arc::new(|_| Ok(())),
-        },
-    }
-}
-
-fn arrow(path: &Path) -> Result<Data> {
-    let table = ArrowTable::open(path)?;
-    let part = table_part("all".to_owned(), &table)?;
-    Ok(data("Arrow", classes_of(&table, Vec::new()), vec![part]))
-}
-
-/// A table for each split.
-fn tables<T: Deref<Target = Table>>(kind: &str, splits: Vec<String>, open: impl Fn(&str) -> Result<T>) -> Result<Data> {
-    let (mut classes, mut parts) = (Vec::new(), Vec::new());
-    for split in splits {
-        let table = open(&split)?;
-        classes = classes_of(&table, classes);
-        parts.push(table_part(split, &table)?);
-    }
-    Ok(data(kind, classes, parts))
-}
-
-fn parquet(path: &Path) -> Result<Data> {
-    let table = ParquetTable::open(path)?;
-    let part = table_part("all".to_owned(), &table)?;
-    Ok(data("Parquet", classes_of(&table, Vec::new()), vec![part]))
-}
-
-/// The names of the classes of the first column that has any.
-fn classes_of(table: &Table, known: Vec<String>) -> Vec<String> {
-    if !known.is_empty() {
-        return known;
-    }
-    table.schema().find_map(|(name, _)| table.class_names(name)).map(|names| names.to_vec()).unwrap_or_default()
-}
-
-fn table_part(name: String, table: &Table) -> Result<Part> {
-    let fields: Vec<(String, String)> = table.schema().map(|(name, kind)| (name.to_owned(), kind.to_owned())).collect();
-    let labels = fields.iter().find(|(name, _)| table.class_names(name).is_some() || name == "label");
-    let labels = labels.and_then(|(name, _)| table.labels(name).ok());
-    let blobs = fields.iter().find_map(|(name, kind)| {
-        let blobs = table.blobs(name).ok()?;
-        // Bytes that are not said to be images may be anything: the first of them tells.
-        let begins_with_one = || !blobs.is_empty() && blobs.get(0).is_ok_and(|blob| ImageFormat::of(&blob).is_some());
-        (kind.contains("image") || begins_with_one()).then_some(blobs)
-    });
-    let checks: Vec<Check> = fields.iter().filter_map(|(name, kind)| check_of_column(table, name, kind)).collect();
-    let label = labels.clone().map(|labels| -> Label { Arc::new(move |index| labels.get(index)) });
-    let pictures = match (blobs, labels) {
-        (Some(images), Some(labels)) => Some(Pictures::Files(Arc::new(images.zip(labels)?))),
-        (Some(images), None) => Some(Pictures::Files(Arc::new(images.map(|image| (image, 0))))),
-        (None, _) => None,
+    let of_sample = shape.split_first().map_or(&[][..], |(_, rest)| rest);
+    let fields = vec![field("sample", format!("{} {of_sample:?}", npy.element()))];
+    let num_samples = shape.first().copied().unwrap_or(1);
+    let part = match npy.samples::<bool, IxDyn>() {
+        // Not every byte is one.
+        Ok(samples) => Part::new(name, num_samples, fields, move |index| samples.get(index).map(drop)),
+        // The length of the file was compared with the header when it was opened, and all bytes are numbers.
+        Err(_) => Part::new(name, num_samples, fields, |_| Ok(())),
     };
-    Ok(Part {
-        name,
-        num_samples: table.num_rows(),
-        fields,
-        class_counts: None,
-        label,
-        pictures,
-        check: Arc::new(move |index| checks.iter().try_for_each(|check| check(index))),
-    })
+    let workload: MakeWorkload = Arc::new(move || match npy.element() {
+        NpyType::Bool => npy_workload::<bool>(&npy),
+        NpyType::U8 => npy_workload::<u8>(&npy),
+        NpyType::U16 => npy_workload::<u16>(&npy),
+        NpyType::U32 => npy_workload::<u32>(&npy),
+        NpyType::U64 => npy_workload::<u64>(&npy),
+        NpyType::I8 => npy_workload::<i8>(&npy),
+        NpyType::I16 => npy_workload::<i16>(&npy),
+        NpyType::I32 => npy_workload::<i32>(&npy),
+        NpyType::I64 => npy_workload::<i64>(&npy),
+        NpyType::F16 => npy_workload::<half::f16>(&npy),
+        NpyType::F32 => npy_workload::<f32>(&npy),
+        NpyType::F64 => npy_workload::<f64>(&npy),
+    });
+    // A number that is no array has no samples.
+    Part { workload: (!shape.is_empty()).then_some(workload), ..part }
 }
 
-/// What checks a value of a column, if values of its type are read at all. A value that is missing is none to check.
-fn check_of_column(table: &Table, name: &str, kind: &str) -> Option<Check> {
-    fn loads(column: impl Sequence + 'static) -> Option<Check> {
-        Some(Arc::new(move |index| column.get(index).map(drop)))
+fn npy_workload<T: NpyElement>(npy: &Npy) -> Result<Box<dyn Workload>> {
+    // In Fortran order no sample lies in one piece.
+    if npy.is_fortran() {
+        return Ok(workload::rows_of(npy.to_array::<T, IxDyn>()?));
     }
-    fn numbers<T: ColumnElement>(table: &Table, name: &str) -> Option<Check> {
-        if let Ok(column) = table.column::<T>(name) {
-            return loads(column.or_default(T::default()));
-        }
-        let rows = table.rows::<T>(name).ok()?.or_default(T::default());
-        Some(Arc::new(move |index| match rows.get(index) {
-            // Lists that make no array are nothing damaged.
-            Err(error) if error.kind() == ErrorKind::Shape => Ok(()),
-            loaded => loaded.map(drop),
-        }))
-    }
-    if let Ok(blobs) = table.blobs(name) {
-        let (blobs, is_image) = (blobs.or_default(MISSING), kind.contains("image"));
-        return Some(Arc::new(move |index| {
-            let blob = blobs.get(index)?;
-            let is_image = is_image || ImageFormat::of(&blob).is_some();
-            if is_image && blob.bytes() != MISSING { DecodeOptions::new().decode(&blob).map(drop) } else { Ok(()) }
-        }));
-    }
-    if let Ok(texts) = table.strings(name) {
-        return loads(texts.or_default(""));
-    }
-    if let Some(labels) = table.class_names(name).and_then(|_| table.labels(name).ok()) {
-        return loads(labels.or_default(0));
-    }
-    let kinds = [
-        numbers::<u8>,
-        numbers::<u16>,
-        numbers::<u32>,
-        numbers::<u64>,
-        numbers::<i8>,
-        numbers::<i16>,
-        numbers::<i32>,
-        numbers::<i64>,
-        numbers::<f32>,
-        numbers::<f64>,
-        numbers::<bool>,
-    ];
-    kinds.into_iter().find_map(|check| check(table, name))
+    Ok(workload::stacked(npy.samples::<T, IxDyn>()?))
 }
-
-/// Stands for an image that is missing.
-const MISSING: &[u8] = b"";

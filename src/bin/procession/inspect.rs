@@ -9,6 +9,7 @@ use procession::{Error, Result, Sequence};
 use serde::Serialize;
 
 use crate::data::{Data, Part, Pictures};
+use crate::flat::{TokenArgs, TokenFacts, TokenSummary};
 use crate::interrupt;
 use crate::output::{Output, bytes, count, printable, thousands};
 use crate::sheet::{Sheet, SheetArgs};
@@ -16,8 +17,11 @@ use crate::stop::{Stop, chain};
 
 /// Tell what a data set holds: samples, fields, classes, sizes of images, and what was passed over.
 ///
-/// Opens folders of images, lists of images (CSV), tar shards, IDX and CIFAR files, NumPy arrays and Arrow files. Only
-/// headers and labels are read; of image files, a hundred are looked at.
+/// Opens folders of images, lists of images (CSV), tar shards, IDX and CIFAR files, NumPy arrays, Arrow and Parquet files,
+/// tables (.csv, .tsv), lines of text (.txt, .jsonl, .ndjson, .json) and tokens (.bin). Only headers and labels are read;
+/// of image files, a hundred are looked at. Files of text are read once to find the lines, and tokens to find the
+/// smallest and the largest. A column of a CSV table has the type that nine of ten of its fields have, of 10,000 rows at
+/// most.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// A folder or a file; with braces, as in `train-{000..009}.tar`, several
@@ -28,6 +32,8 @@ pub(crate) struct Args {
     /// Count the classes even if all labels of 100,000 samples or more have to be read for that
     #[arg(long)]
     labels: bool,
+    #[command(flatten)]
+    tokens: TokenArgs,
     #[command(flatten)]
     sheet: SheetArgs,
 }
@@ -66,6 +72,8 @@ struct PartSummary<'a> {
     without_label: Option<Trouble>,
     #[serde(skip_serializing_if = "Option::is_none")]
     images: Option<Images>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens: Option<TokenSummary>,
 }
 
 #[derive(Serialize)]
@@ -145,7 +153,7 @@ struct PassedFile<'a> {
 }
 
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<(), Stop> {
-    let data = Data::open(&args.path)?;
+    let data = Data::open_with(&args.path, &args.tokens)?;
     let parts = data.parts.iter().map(|part| summary_of(part, &data, args)).collect::<Result<Vec<_>, Stop>>()?;
     let sheet = args.sheet.draw(&data)?;
     let summary = Summary {
@@ -176,7 +184,9 @@ fn summary_of<'a>(part: &'a Part, data: &Data, args: &Args) -> Result<PartSummar
         _ => None,
     };
     let fields = part.fields.iter().map(|(name, kind)| Field { name, r#type: kind }).collect();
-    Ok(PartSummary { name: &part.name, samples: part.num_samples, fields, class_counts, without_label, images })
+    let tokens = part.tokens.as_ref().map(TokenFacts::summary).transpose()?;
+    let samples = part.num_samples;
+    Ok(PartSummary { name: &part.name, samples, fields, class_counts, without_label, images, tokens })
 }
 
 /// Counts labels by loading them.
@@ -244,6 +254,9 @@ fn show(summary: &Summary<'_>, all: bool, out: &mut Output) -> Result<(), Stop> 
         out.text(format_args!(""))?;
         out.text(format_args!("{}, {}", printable(part.name), count(part.samples as u64, "sample", "samples")))?;
         show_fields(part, out)?;
+        if let Some(tokens) = &part.tokens {
+            out.text(format_args!("  {}", tokens.line()))?;
+        }
         show_images(part, out)?;
         show_classes(part, summary.classes, all, out)?;
     }

@@ -7,8 +7,11 @@
 mod augment;
 mod bench;
 mod bench_data;
+mod bench_images;
 mod chart;
+mod csv_table;
 mod data;
+mod flat;
 mod images;
 mod inspect;
 mod interrupt;
@@ -18,9 +21,11 @@ mod pack;
 mod save;
 mod sheet;
 mod stop;
+mod tables;
 mod train;
 mod training_data;
 mod verify;
+mod workload;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
