@@ -147,7 +147,8 @@ fn resources() -> (u64, usize, usize) {
     (kilobytes, entries("/proc/self/task"), entries("/proc/self/fd"))
 }
 
-fn main() {
+#[test]
+fn every_sample_comes_once_and_nothing_grows() {
     let num_epochs = std::env::var("PROCESSION_EPOCHS").ok().and_then(|text| text.parse().ok()).unwrap_or(5);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let counts = Arc::new(Counts::default());
