@@ -76,6 +76,47 @@ fn as_many_requests_are_in_flight_as_may_be_and_no_more() {
 }
 
 #[test]
+fn all_requests_go_on_when_there_is_room_again() {
+    // A window of one batch, so that every request waits for it to be taken, and none is answered before all are there.
+    let all = Arc::new(Barrier::new(8));
+    let service = Arc::new(async_from_fn(80, move |index| {
+        let all = Arc::clone(&all);
+        async move {
+            all.wait().await;
+            Ok::<_, Error>(index as u64)
+        }
+    }));
+    for transform in [false, true] {
+        let builder = Loader::remote(Arc::clone(&service)).concurrency(8).batch_size(8).window(Window::Batches(1));
+        let loader = if transform { builder.map(|number| number).build() } else { builder.build() }.unwrap();
+        let order = under_watch("a window of one batch", || indices(&loader, 0).concat());
+        assert!(is_permutation(&order, 80));
+    }
+}
+
+#[test]
+fn the_window_is_filled_while_nobody_waits() {
+    let fetched = Arc::new(AtomicU64::new(0));
+    let service = async_from_fn(100, {
+        let fetched = Arc::clone(&fetched);
+        move |index| {
+            fetched.fetch_add(1, Ordering::SeqCst);
+            async move { Ok::<_, Error>(index as u64) }
+        }
+    });
+    let loader = Loader::remote(service).concurrency(4).batch_size(10).window(Window::Batches(3)).build().unwrap();
+    let mut epoch = loader.epoch(0);
+    under_watch("room that is used", || {
+        for taken in 1..=4 {
+            epoch.next().unwrap().unwrap();
+            while fetched.load(Ordering::SeqCst) < 10 * (taken + 3) {
+                std::thread::yield_now();
+            }
+        }
+    });
+}
+
+#[test]
 fn loops_and_streams_work_wherever_they_can_and_say_so_where_not() {
     let here = || Loader::remote(yielding(50)).batch_size(7).shuffle(3);
     let expected = drain_by_loop(here().build().unwrap().epoch(2)).unwrap();

@@ -78,6 +78,9 @@ impl Refusal {
     }
 }
 
+/// The part of a head that has no meaning.
+const RESERVED: std::ops::Range<usize> = 32..SEAL_START;
+
 const REMEDY: &str = "delete the file, choose another path, or set `rebuild`";
 
 impl Header {
@@ -133,6 +136,10 @@ impl Header {
             return Err(Refusal::damaged(format!(
                 "cache header has checksum {stored:#010x}, expected {computed:#010x}"
             )));
+        }
+        // Whoever gives these bytes a meaning raises the version.
+        if bytes[RESERVED].iter().any(|&byte| byte != 0) {
+            return Err(Refusal::damaged("cache header has bytes other than 0 where nothing is defined"));
         }
         let text = |bytes: &[u8]| {
             String::from_utf8(bytes.to_vec()).map_err(|_| Refusal::damaged("cache header has a text that is not UTF-8"))
@@ -290,6 +297,17 @@ mod tests {
         for layout in [None, Some((300, 24, 0xdead_beef))] {
             let seal = Seal { file_len: 1 << 50, layout };
             assert_eq!(Seal::parse(&seal.to_bytes()), Some(seal));
+        }
+    }
+
+    #[test]
+    fn bytes_without_a_meaning_are_zero() {
+        for at in RESERVED {
+            let mut bytes = header().to_bytes();
+            bytes[at] = 1;
+            let checksum = Header::checksum(&bytes);
+            bytes[12..16].copy_from_slice(&checksum.to_le_bytes());
+            assert!(matches!(Header::parse(&bytes), Err(Refusal::Damaged(_))), "byte {at}");
         }
     }
 
