@@ -1,5 +1,7 @@
 //! Any bytes, taken for an image file, are an image of the size that the header says or an error, in no more memory than
 //! the limit allows. A decoder that panics is caught by the crate, so that it must not end the process here.
+//! With the feature `turbojpeg`, which takes cmake and nasm to build, the same holds for libjpeg-turbo; what C code allocates
+//! is not counted.
 #![no_main]
 
 mod counting;
@@ -25,5 +27,7 @@ fuzz_target!(|data: &[u8]| {
     // each takes 32 bytes.
     let justified = CONSTANT_BYTES + 3 * (1 << 24) + 64 * data.len();
     assert!(used <= justified, "{used} bytes for {}: {decoded:?}", data.len());
-    image::check(data);
+    image::check(data, image::options());
+    #[cfg(feature = "turbojpeg")]
+    image::check(data, image::options().jpeg_decoder(&procession_turbojpeg::Turbo));
 });

@@ -5,7 +5,7 @@
 //! other sources yield undecoded images, as [`Blob`](crate::source::Blob)s.
 //!
 //! Formats: JPEG, PNG, GIF (the first frame), WebP, BMP, TIFF (the first page) and PNM (PBM, PGM, PPM). JPEG is decoded by
-//! `zune-jpeg`, everything else by `image`; resizing is that of `fast_image_resize`. Pixels are taken as they are stored,
+//! `zune-jpeg`, or by what [`DecodeOptions::jpeg_decoder`] is given, everything else by `image`; resizing is that of `fast_image_resize`. Pixels are taken as they are stored,
 //! as Pillow and torchvision do: no colour profile is applied.
 //!
 //! # Examples
@@ -33,6 +33,7 @@ mod claims;
 mod color;
 mod decode;
 mod geometry;
+mod jpeg;
 mod mix;
 mod pixels;
 mod resize;
@@ -44,6 +45,7 @@ use ndarray::Array3;
 
 pub use color::ColorJitter;
 pub use decode::{DecodeOptions, ImageFormat, ImageInfo};
+pub use jpeg::{JpegColor, JpegDecode, JpegRequest, JpegScale};
 pub use mix::{cutmix, mixup, one_hot};
 pub use pixels::Pixel;
 pub use resize::Filter;

@@ -6,6 +6,7 @@ use fast_image_resize::images::{Image as Target, ImageRef};
 use fast_image_resize::{FilterType, IntoImageView, PixelType, ResizeAlg, ResizeOptions, Resizer};
 
 use super::Image;
+use super::jpeg::JpegScale;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The largest extent of an image that is made.
@@ -54,6 +55,19 @@ pub(super) struct Area {
     pub(super) width: f64,
 }
 
+impl Area {
+    pub(super) fn whole(height: usize, width: usize) -> Self {
+        Self { top: 0.0, left: 0.0, height: height as f64, width: width as f64 }
+    }
+
+    /// The same part of the image at a smaller scale, in which the whole begins at `top` and `left`. Exact: divisors are
+    /// powers of two.
+    pub(super) fn reduced(self, scale: JpegScale, top: f64, left: f64) -> Self {
+        let by = |extent: f64| extent / scale.divisor() as f64;
+        Self { top: by(self.top) + top, left: by(self.left) + left, height: by(self.height), width: by(self.width) }
+    }
+}
+
 thread_local! {
     // Its buffers are as large as a column of the result: kept, nothing is allocated for a sample.
     static RESIZER: RefCell<Resizer> = RefCell::new(Resizer::new());
@@ -69,22 +83,8 @@ impl Image {
         self.resize_area(self.whole(), height, width, filter)
     }
 
-    /// The size of an image whose shorter edge is to become `size`, and the longer one in proportion, as torchvision
-    /// rounds it: `size * longer / shorter`, downwards. If the longer edge would then be above `max_size`, it becomes
-    /// `max_size`, and the shorter one `max_size * shorter / longer`.
-    pub(super) fn shorter_edge(&self, size: usize, max_size: Option<usize>) -> (usize, usize) {
-        let (short, long) = (self.height.min(self.width), self.height.max(self.width));
-        // The operands are below 2^17: the products fit in 64 bits, on all machines.
-        let scaled = |to: usize, by: usize, of: usize| (to as u64 * by as u64 / of as u64).max(1) as usize;
-        let (mut new_short, mut new_long) = (size, scaled(size, long, short));
-        if let Some(max_size) = max_size.filter(|&max_size| new_long > max_size) {
-            (new_short, new_long) = (scaled(max_size, new_short, new_long), max_size);
-        }
-        if self.height <= self.width { (new_short, new_long) } else { (new_long, new_short) }
-    }
-
-    pub(super) fn whole(&self) -> Area {
-        Area { top: 0.0, left: 0.0, height: self.height as f64, width: self.width as f64 }
+    fn whole(&self) -> Area {
+        Area::whole(self.height, self.width)
     }
 
     /// A part of this image in another size.
@@ -136,6 +136,20 @@ impl Image {
         }
         Ok(())
     }
+}
+
+/// The size of an image of `height` x `width` whose shorter edge is to become `size`, and the longer one in proportion, as
+/// torchvision rounds it: `size * longer / shorter`, downwards. If the longer edge would then be above `max_size`, it
+/// becomes `max_size`, and the shorter one `max_size * shorter / longer`.
+pub(super) fn shorter_edge(height: usize, width: usize, size: usize, max_size: Option<usize>) -> (usize, usize) {
+    let (short, long) = (height.min(width), height.max(width));
+    // The operands are below 2^17: the products fit in 64 bits, on all machines.
+    let scaled = |to: usize, by: usize, of: usize| (to as u64 * by as u64 / of as u64).max(1) as usize;
+    let (mut new_short, mut new_long) = (size, scaled(size, long, short));
+    if let Some(max_size) = max_size.filter(|&max_size| new_long > max_size) {
+        (new_short, new_long) = (scaled(max_size, new_short, new_long), max_size);
+    }
+    if height <= width { (new_short, new_long) } else { (new_long, new_short) }
 }
 
 /// Resizes a part of an image to another one of the same type of pixels.

@@ -113,7 +113,7 @@ fn sizes_and_places_are_those_of_torchvision() {
     let blank = |height: f64, width: f64| Image::filled(height as usize, width as usize, 1, 0);
     for row in rows(&tables, "resize_size") {
         let max_size = (row[3] >= 0.0).then_some(row[3] as usize);
-        let size = blank(row[0], row[1]).shorter_edge(row[2] as usize, max_size);
+        let size = resize::shorter_edge(row[0] as usize, row[1] as usize, row[2] as usize, max_size);
         assert_eq!(size, (row[4] as usize, row[5] as usize), "{row:?}");
     }
     for row in rows(&tables, "center_crop_place") {

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use ndarray::{Array3, Ix3};
 
+use super::decode::Part;
 use super::pixels::{Finish, Pixel};
-use super::resize::{Area, MAX_EXTENT};
+use super::resize::{Area, MAX_EXTENT, shorter_edge};
 use super::{ColorJitter, DecodeOptions, Filter, Image};
 use crate::batch::stack::{Row, Stack};
 use crate::error::{Error, ErrorKind, Result};
@@ -98,7 +99,8 @@ impl ImageTransform {
         }
     }
 
-    /// Sets the limits of decoding and what else there is to say about it.
+    /// Sets the limits of decoding and what else there is to say about it, such as another decoder for JPEG files and decoding
+    /// at a reduced scale ([`DecodeOptions::reduced`]).
     pub fn decode(mut self, options: DecodeOptions) -> Self {
         self.channels = options.channels();
         self.decode = options;
@@ -272,12 +274,24 @@ impl<T: Pixel> ImageTransform<T> {
         if self.finish.channels_first { [self.channels, height, width] } else { [height, width, self.channels] }
     }
 
-    /// Takes all the steps.
-    fn run(&self, mut image: Image, rng: &mut VisitRng) -> Result<Image> {
+    /// Decodes a file. Where a reduced scale may do for the first step, that is taken as well, and the others are left.
+    fn decode_file(&self, file: &Blob, rng: &mut VisitRng) -> Result<(Image, &[Step])> {
+        if let [first, rest @ ..] = &self.steps[..]
+            && let Some(filter) = first.resizes_by()
+            && self.decode.reduces()
+        {
+            let image = self.decode.decode_part(file, filter, |height, width| first.part(height, width, rng))?;
+            return Ok((image, rest));
+        }
+        Ok((self.decode.decode(file)?, &self.steps))
+    }
+
+    /// Takes the steps that are left.
+    fn run(&self, (mut image, steps): (Image, &[Step]), rng: &mut VisitRng) -> Result<Image> {
         if image.channels != self.channels {
             image = if self.channels == 1 { image.to_grey() } else { image.to_rgb() };
         }
-        for step in &self.steps {
+        for step in steps {
             image = step.apply(image, rng)?;
         }
         if image.channels != self.channels {
@@ -300,15 +314,15 @@ impl<T: Pixel> ImageTransform<T> {
         }
     }
 
-    fn array(&self, image: Image, rng: &mut VisitRng) -> Result<Array3<T>> {
-        let image = self.run(image, rng)?;
+    fn array(&self, sample: impl IntoImage, rng: &mut VisitRng) -> Result<Array3<T>> {
+        let image = self.run(sample.into_image(self, rng)?, rng)?;
         let mut out = Array3::default(self.shape_of(image.height, image.width));
         self.write(&image, rng, out.as_slice_mut().expect("a new array lies in one piece"));
         Ok(out)
     }
 
-    fn row(&self, image: Image, rng: &mut VisitRng, out: &mut [T]) -> Result<()> {
-        let image = self.run(image, rng)?;
+    fn row(&self, sample: impl IntoImage, rng: &mut VisitRng, out: &mut [T]) -> Result<()> {
+        let image = self.run(sample.into_image(self, rng)?, rng)?;
         let shape = self.shape_of(image.height, image.width);
         if self.shape() != Some(shape) {
             let message = format!("an image of {shape:?}, expected {:?} as of every sample", self.shape());
@@ -320,19 +334,42 @@ impl<T: Pixel> ImageTransform<T> {
 }
 
 impl Step {
+    /// The filter, if this step is one that resizes a part of the image.
+    fn resizes_by(&self) -> Option<Filter> {
+        match *self {
+            Self::Resize { filter, .. }
+            | Self::ResizeShorter { filter, .. }
+            | Self::RandomResizedCrop { filter, .. } => Some(filter),
+            _ => None,
+        }
+    }
+
+    /// The part of an image of these extents that a step that resizes takes, and its new size.
+    fn part(&self, height: usize, width: usize, rng: &mut VisitRng) -> Part {
+        let area = Area::whole(height, width);
+        match *self {
+            Self::RandomResizedCrop { crop, .. } => {
+                Part { area: crop.draw(height, width, rng), height: crop.height, width: crop.width }
+            }
+            Self::Resize { height, width, .. } => Part { area, height, width },
+            Self::ResizeShorter { size, max_size, .. } => {
+                let (height, width) = shorter_edge(height, width, size, max_size);
+                Part { area, height, width }
+            }
+            _ => Part { area, height, width },
+        }
+    }
+
     fn apply(&self, image: Image, rng: &mut VisitRng) -> Result<Image> {
         match *self {
-            Self::Resize { height, width, filter } => image.resize(height, width, filter),
-            Self::ResizeShorter { size, max_size, filter } => {
-                let (height, width) = image.shorter_edge(size, max_size);
-                image.resize(height, width, filter)
+            Self::Resize { filter, .. }
+            | Self::ResizeShorter { filter, .. }
+            | Self::RandomResizedCrop { filter, .. } => {
+                let Part { area, height, width } = self.part(image.height, image.width, rng);
+                image.resize_area(area, height, width, filter)
             }
             Self::CenterCrop { height, width } => image.center_crop(height, width),
             Self::RandomCrop { height, width, padding } => random_crop(image, height, width, padding, rng),
-            Self::RandomResizedCrop { crop, filter } => {
-                let area = crop.draw(image.height, image.width, rng);
-                image.resize_area(area, crop.height, crop.width, filter)
-            }
             Self::FlipHorizontal(p) => Ok(if rng.bool(p) { image.flip_horizontal() } else { image }),
             Self::FlipVertical(p) => Ok(if rng.bool(p) { image.flip_vertical() } else { image }),
             Self::Rotate { degrees, filter } => {
@@ -580,28 +617,31 @@ impl fmt::Debug for Step {
 
 /// What becomes an image: the bytes of a file, an image, an array.
 trait IntoImage {
-    fn into_image(self, options: &DecodeOptions) -> Result<Image>;
+    /// The image, and the steps of the chain that it has still to take.
+    fn into_image<'a, T: Pixel>(self, chain: &'a ImageTransform<T>, rng: &mut VisitRng) -> Result<(Image, &'a [Step])>;
 }
 
 impl IntoImage for Blob {
-    fn into_image(self, options: &DecodeOptions) -> Result<Image> {
-        options.decode(&self)
+    fn into_image<'a, T: Pixel>(self, chain: &'a ImageTransform<T>, rng: &mut VisitRng) -> Result<(Image, &'a [Step])> {
+        chain.decode_file(&self, rng)
     }
 }
 
 impl IntoImage for Image {
-    fn into_image(self, _: &DecodeOptions) -> Result<Image> {
-        Ok(self)
+    fn into_image<'a, T: Pixel>(self, chain: &'a ImageTransform<T>, _: &mut VisitRng) -> Result<(Image, &'a [Step])> {
+        Ok((self, &chain.steps))
     }
 }
 
 impl IntoImage for Array3<u8> {
-    fn into_image(self, _: &DecodeOptions) -> Result<Image> {
+    fn into_image<'a, T: Pixel>(self, chain: &'a ImageTransform<T>, _: &mut VisitRng) -> Result<(Image, &'a [Step])> {
         let (height, width, channels) = self.dim();
-        if !self.is_standard_layout() {
-            return Image::from_array(&self);
-        }
-        Image::new(height, width, channels, self.into_raw_vec_and_offset().0)
+        let image = if self.is_standard_layout() {
+            Image::new(height, width, channels, self.into_raw_vec_and_offset().0)
+        } else {
+            Image::from_array(&self)
+        };
+        Ok((image?, &chain.steps))
     }
 }
 
@@ -612,7 +652,7 @@ macro_rules! transforms {
             type Output = Array3<T>;
 
             fn apply(&self, sample: $input, rng: &mut VisitRng) -> Result<Array3<T>> {
-                self.array(sample.into_image(&self.decode)?, rng)
+                self.array(sample, rng)
             }
             fn layout(&self) -> Option<<Array3<T> as Stack>::Layout>
             where
@@ -624,7 +664,7 @@ macro_rules! transforms {
             where
                 Array3<T>: Stack,
             {
-                self.row(sample.into_image(&self.decode)?, rng, array_row::<T, Ix3>(row))
+                self.row(sample, rng, array_row::<T, Ix3>(row))
             }
         }
 
@@ -632,7 +672,7 @@ macro_rules! transforms {
             type Output = (Array3<T>, L);
 
             fn apply(&self, (sample, label): ($input, L), rng: &mut VisitRng) -> Result<Self::Output> {
-                Ok((self.array(sample.into_image(&self.decode)?, rng)?, label))
+                Ok((self.array(sample, rng)?, label))
             }
             fn layout(&self) -> Option<<Self::Output as Stack>::Layout>
             where
@@ -651,7 +691,7 @@ macro_rules! transforms {
                 Self::Output: Stack,
             {
                 let (image, label_row) = pair_row::<Array3<T>, L>(row);
-                self.row(sample.into_image(&self.decode)?, rng, array_row::<T, Ix3>(image))?;
+                self.row(sample, rng, array_row::<T, Ix3>(image))?;
                 label.write(label_row);
                 Ok(())
             }

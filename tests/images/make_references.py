@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from make_inputs import make_inputs
+from make_reduced import make_reduced
 from make_resize import make_resize
 from make_transforms import make_transforms
 from store import Store
@@ -26,6 +27,7 @@ def main():
     store = Store(folder)
     make_inputs(store)
     make_resize(store)
+    make_reduced(store)
     make_transforms(store)
 
 

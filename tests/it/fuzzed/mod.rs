@@ -82,7 +82,7 @@ fn arrow_files() {
 #[test]
 fn image_files() {
     quiet_panics();
-    replay("image", image::check);
+    replay("image", |bytes| image::check(bytes, image::options()));
 }
 
 #[cfg(feature = "disk-cache")]
