@@ -582,9 +582,10 @@ fn a_loader_may_be_dropped_in_asynchronous_code_and_by_its_own_request() {
 
 #[test]
 fn a_runtime_that_ends_ends_the_epoch() {
-    let shut_down = |transform: bool| {
+    // With requests left to send, and with all of them sent and some not answered.
+    let shut_down = |len: usize, transform: bool| {
         let runtime = multi_thread(1);
-        let service = async_from_fn(30, |index| async move {
+        let service = async_from_fn(len, |index| async move {
             if index >= 12 {
                 pending::<()>().await;
             }
@@ -604,7 +605,11 @@ fn a_runtime_that_ends_ends_the_epoch() {
         let error = loader.epoch(1).next().unwrap().unwrap_err();
         assert_eq!((error.kind(), error.epoch()), (ErrorKind::Interrupted, Some(1)), "{error}");
     };
-    under_watch("shut down", || [false, true].into_iter().for_each(shut_down));
+    under_watch("shut down", || {
+        for len in [30, 16] {
+            [false, true].into_iter().for_each(|transform| shut_down(len, transform));
+        }
+    });
 }
 
 #[test]
