@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::average::Counts;
 use super::history::History;
 use super::weights::{Weights, array, open, safetensors_bytes};
-use crate::file::{UNFINISHED, replace_file, sync_directory_of};
+use crate::file::{finished_name, remove_abandoned, replace_file, sync_directory_of};
 use crate::{Error, ErrorKind, Result, State};
 
 /// Eight digits that stand for the checksum while it is computed.
@@ -351,7 +351,8 @@ impl CheckpointDir {
         }
         // A file half written by a process that was ended, at a step at which there may never be another.
         for file in self.entries()?.iter().filter(|file| is_unfinished(file)) {
-            remove(file)?;
+            // Where it cannot be removed it does no harm, and where somebody is writing it, it is not to be.
+            remove_abandoned(file);
         }
         Ok(path)
     }
@@ -377,7 +378,7 @@ impl CheckpointDir {
 
 fn is_unfinished(file: &Path) -> bool {
     let name = file.file_name().and_then(OsStr::to_str).unwrap_or_default();
-    name.strip_suffix(UNFINISHED).is_some_and(|name| step_of(OsStr::new(name)).is_some())
+    finished_name(name).is_some_and(|name| step_of(OsStr::new(name)).is_some())
 }
 
 /// Where checkpoints are kept, and when they are due.

@@ -19,7 +19,7 @@ use super::complete::{marks, record_checksum};
 use super::format::{ENTRY_LEN, Entry, Header, MAX_HEADER_LEN, Refusal, SEAL_START, Seal, record_start};
 use super::positioned;
 use crate::error::{Error, ErrorKind, Result};
-use crate::file::sync_directory_of;
+use crate::file::{is_at, sync_directory_of};
 
 /// Not in the file.
 const ABSENT: u8 = 0;
@@ -103,6 +103,10 @@ impl Drop for Filling {
 /// Opens or makes the file to fill, and locks it. Nothing is written to it yet.
 pub(super) fn lock(path: &Path) -> Result<Locked> {
     let failed = |cause| Error::io("cannot open the cache file", cause, path);
+    // Whoever put a link there chose what is overwritten. Should one come now, the look at the name below finds it.
+    if fs::symlink_metadata(path).is_ok_and(|about| about.is_symlink()) {
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "a symbolic link, expected a regular file")));
+    }
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
     if !file.metadata().map_err(failed)?.is_file() {
         return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
@@ -113,7 +117,7 @@ pub(super) fn lock(path: &Path) -> Result<Locked> {
         Err(TryLockError::Error(cause)) => return Err(Error::io("cannot lock the cache file", cause, path)),
     }
     // Whoever had the lock before may have given the file its final name, or have removed it.
-    let is_named = positioned::is_at(&file, path).map_err(failed)?;
+    let is_named = is_at(&file, path).map_err(failed)?.unwrap_or(true);
     Ok(if is_named { Locked::Ready(file) } else { Locked::Moved })
 }
 
@@ -361,7 +365,7 @@ impl Filling {
         self.file.sync_all().map_err(failed)?;
         let sealed = positioned::write(&self.file, &seal.to_bytes(), SEAL_START as u64);
         sealed.and_then(|()| self.file.sync_all()).map_err(failed)?;
-        if !positioned::is_at(&self.file, &self.path).map_err(failed)? {
+        if is_at(&self.file, &self.path).map_err(failed)? == Some(false) {
             let message = "the cache file was removed or replaced while it was being filled";
             return Err(Error::new(ErrorKind::State, message).with_file(&self.path));
         }

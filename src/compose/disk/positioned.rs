@@ -65,26 +65,6 @@ pub(super) fn write(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a file that was opened by a name is what has that name now. Where the system does not tell, it is.
-pub(super) fn is_at(file: &File, path: &std::path::Path) -> io::Result<bool> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt;
-
-        let (opened, named) = (file.metadata()?, path.metadata());
-        match named {
-            Ok(named) => Ok((opened.dev(), opened.ino()) == (named.dev(), named.ino())),
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(cause) => Err(cause),
-        }
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = (file, path);
-        Ok(true)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,18 +80,5 @@ mod tests {
         assert_eq!(read_up_to(&file, &mut bytes, 3).unwrap(), 1);
         assert_eq!(read(&file, &mut bytes, 3).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         read(&file, &mut [], 100).unwrap();
-    }
-
-    #[test]
-    #[cfg(unix)]
-    fn a_name_may_be_given_to_another_file() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("file");
-        let file = File::create(&path).unwrap();
-        assert!(is_at(&file, &path).unwrap());
-        std::fs::rename(&path, dir.path().join("elsewhere")).unwrap();
-        assert!(!is_at(&file, &path).unwrap());
-        let _other = File::create(&path).unwrap();
-        assert!(!is_at(&file, &path).unwrap());
     }
 }

@@ -829,3 +829,20 @@ fn whoever_has_prepared_a_file_finds_it_complete() {
         });
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn a_link_in_the_place_of_the_file_to_fill_is_not_followed() {
+    let (dir, path) = place();
+    let victim = dir.path().join("victim");
+    // What would be overwritten as a file that was hardly begun, one that would be refused, and one that would be made.
+    for content in [Some(&[0; 10][..]), Some(b"precious"), None] {
+        let _ = fs::remove_file(&victim);
+        content.iter().for_each(|content| fs::write(&victim, content).unwrap());
+        let _ = fs::remove_file(partial(&path));
+        std::os::unix::fs::symlink(&victim, partial(&path)).unwrap();
+        let error = rows(3).cached_on_disk(&path, "key").unwrap_err();
+        assert_eq!((error.kind(), error.file()), (ErrorKind::Io, Some(&*partial(&path))));
+        assert_eq!(fs::read(&victim).ok().as_deref(), content);
+    }
+}
