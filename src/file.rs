@@ -81,8 +81,18 @@ impl NewFile {
     }
 }
 
+#[cfg(all(test, feature = "npy"))]
+thread_local! {
+    /// Whether writing fails on this thread.
+    pub(crate) static FAILING: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
 impl Write for NewFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        #[cfg(all(test, feature = "npy"))]
+        if FAILING.get() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         self.file.write(bytes)
     }
     fn flush(&mut self) -> io::Result<()> {

@@ -263,6 +263,8 @@ fn inflate(compressed: &[u8], member: &Member, limit_bytes: u64) -> Result<Vec<u
 pub struct NpzWriter {
     zip: ZipWriter<BufWriter<NewFile>>,
     path: PathBuf,
+    // What was written is of no use any more.
+    failed: bool,
 }
 
 impl NpzWriter {
@@ -274,36 +276,45 @@ impl NpzWriter {
     pub fn create(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         let file = BufWriter::new(NewFile::create(&path)?);
-        Ok(Self { zip: ZipWriter::new(file), path })
+        Ok(Self { zip: ZipWriter::new(file), path, failed: false })
     }
 
     /// Adds an array under a name, which may have slashes: in C order, little-endian.
     ///
     /// # Errors
     ///
-    /// With the file, of kind [`Io`](ErrorKind::Io) if it cannot be written; [`Argument`](ErrorKind::Argument) if there is
-    /// an array of this name, the name is longer than 65,531 bytes, or the array has more than the 64 dimensions that NumPy's arrays have.
+    /// With the file, of kind [`Argument`](ErrorKind::Argument), and nothing is written, if there is an array of this name,
+    /// the name is longer than 65,531 bytes, or the array has more than the 64 dimensions that NumPy's arrays have. Of
+    /// kind [`Io`](ErrorKind::Io) if it cannot be written. The archive is then of no use, and `add` and `finish` fail from
+    /// there on.
     pub fn add<T: NpyElement, D: Dimension>(&mut self, name: &str, array: &ArrayRef<T, D>) -> Result<()> {
         /// From here on an archive needs numbers of 64 bits; with room for the header.
         const LARGE_BYTES: usize = u32::MAX as usize - (1 << 16);
 
         let is_large = array.len().saturating_mul(size_of::<T>()) >= LARGE_BYTES;
         let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored).large_file(is_large);
-        npy::check_rank(array)
-            .and_then(|()| {
-                self.zip.start_file(format!("{name}{SUFFIX}"), options).map_err(|cause| refused(name, cause))
-            })
-            .and_then(|()| Ok(npy::write(&mut self.zip, array)?))
-            .map_err(|error| error.with_file(&self.path))
+        let added = self.check().and_then(|()| npy::check_rank(array)).and_then(|()| {
+            self.zip.start_file(format!("{name}{SUFFIX}"), options).map_err(|cause| refused(name, cause))?;
+            Ok(npy::write(&mut self.zip, array)?)
+        });
+        // Half an array may be in it. What was refused has left it as it was.
+        self.failed |= added.as_ref().is_err_and(|error| error.kind() != ErrorKind::Argument);
+        added.map_err(|error| error.with_file(&self.path))
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.failed { Err(Error::new(ErrorKind::Io, "an array could not be written before")) } else { Ok(()) }
     }
 
     /// Writes the directory and gives the archive its name.
     ///
     /// # Errors
     ///
-    /// Of kind [`Io`](ErrorKind::Io), with the file, if it cannot be written.
+    /// Of kind [`Io`](ErrorKind::Io), with the file, if it cannot be written, or an array before could not be. A file that
+    /// is there already then stays.
     pub fn finish(self) -> Result<()> {
-        let Self { zip, path } = self;
+        self.check().map_err(|error| error.with_file(&self.path))?;
+        let Self { zip, path, .. } = self;
         let file = zip.finish().map_err(std::io::Error::from).and_then(|mut file| {
             file.flush()?;
             Ok(file.into_inner()?)

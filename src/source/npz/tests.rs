@@ -323,3 +323,25 @@ fn a_file_in_memory_may_shrink_and_what_is_no_file_is_refused() {
         assert_eq!((error.kind(), error.file()), (ErrorKind::Io, Some(&*path)));
     }
 }
+
+#[test]
+fn an_archive_that_an_array_could_not_be_written_to_does_not_get_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.npz");
+    std::fs::write(&path, b"old").unwrap();
+    let large = ndarray::Array1::<u8>::zeros(100_000);
+    let mut writer = NpzWriter::create(&path).unwrap();
+    writer.add("before", &array![1_u8]).unwrap();
+    // As on a disk that is full, and has room again afterwards.
+    crate::file::FAILING.set(true);
+    let failed = writer.add("large", &large);
+    crate::file::FAILING.set(false);
+    assert_eq!(failed.unwrap_err().kind(), ErrorKind::Io);
+    for result in [writer.add("after", &array![1_u8]), writer.finish()] {
+        let error = result.unwrap_err();
+        assert_eq!((error.kind(), error.message()), (ErrorKind::Io, "an array could not be written before"));
+        assert_eq!(error.file(), Some(&*path));
+    }
+    assert_eq!(std::fs::read(&path).unwrap(), b"old");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}
