@@ -45,8 +45,12 @@ impl Blob {
     ///
     /// As [`Mapped::read`].
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        Ok(Self::new(Mapped::read(path)?.into_vec(), path))
+        Self::read_within(path.as_ref(), u64::MAX)
+    }
+
+    /// Reads a file that is not larger than a limit.
+    pub(super) fn read_within(path: &Path, limit_bytes: u64) -> Result<Self> {
+        Ok(Self::new(Mapped::read_within(path, limit_bytes)?.into_vec(), path))
     }
 
     /// The bytes.

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The bytes of a file, read-only, with the file's path.
 ///
@@ -79,11 +79,28 @@ impl Mapped {
     /// Of kind [`Io`](crate::ErrorKind::Io), with the file: it is missing, is a directory or another thing that is not a
     /// regular file, must not or cannot be read, or does not fit into memory.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let (mut file, len) = open_regular(path)?;
+        Self::read_within(path.as_ref(), u64::MAX)
+    }
+
+    /// As [`read`](Self::read), if the file is not larger than a limit. Otherwise nothing is read: an error of kind
+    /// [`Limit`](crate::ErrorKind::Limit).
+    pub(crate) fn read_within(path: &Path, limit_bytes: u64) -> Result<Self> {
+        let too_large = |len: u64| {
+            let message = format!("file of {len} bytes, the limit is {limit_bytes}");
+            Error::new(ErrorKind::Limit, message).with_file(path)
+        };
+        let (file, len) = open_regular(path)?;
+        if len as u64 > limit_bytes {
+            return Err(too_large(len as u64));
+        }
         let mut bytes = Vec::new();
+        // It may grow while it is read.
+        let mut file = file.take(limit_bytes.saturating_add(1));
         let read = bytes.try_reserve_exact(len).map_err(io::Error::from).and_then(|()| file.read_to_end(&mut bytes));
         read.map_err(|cause| Error::io("cannot read the file", cause, path))?;
+        if bytes.len() as u64 > limit_bytes {
+            return Err(too_large(bytes.len() as u64));
+        }
         Ok(Self::from_bytes(bytes, path))
     }
 
@@ -167,7 +184,6 @@ fn open_regular(path: &Path) -> Result<(File, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
 
     #[test]
     fn mapped_read_and_given_bytes_are_the_same() {
