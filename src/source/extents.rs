@@ -15,6 +15,21 @@ pub(super) fn size_bytes(shape: &[usize], element_bytes: usize) -> Option<usize>
     Some(if shape.contains(&0) { 0 } else { full_bytes })
 }
 
+/// The most samples without elements. They take no bytes, so that nothing else bounds what a header claims.
+const MAX_EMPTY_SAMPLES: usize = 1 << 24;
+
+/// Checks that samples along the first axis are there, or not more than somebody would ever count.
+pub(super) fn expect_countable(shape: &[usize], data_len: usize) -> Result<()> {
+    match shape.first() {
+        Some(&count) if data_len == 0 && count > MAX_EMPTY_SAMPLES => {
+            let message =
+                format!("shape {shape:?} of {count} samples without elements, the limit is {MAX_EMPTY_SAMPLES}");
+            Err(Error::new(ErrorKind::Limit, message))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The dimension with these extents.
 pub(super) fn dimension<D: Dimension>(extents: &[usize]) -> D {
     let mut dimension = D::zeros(extents.len());

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use ndarray::{Array, Dimension, Ix1, Ix2, RemoveAxis};
 
-use super::extents::{difference, dimension, expect_rank, size_bytes};
+use super::extents::{difference, dimension, expect_countable, expect_rank, size_bytes};
 use super::mapped::Mapped;
 use super::scale::{ByteSamples, Floats};
 use super::{array_layout, array_row};
@@ -187,7 +187,8 @@ impl Idx {
     ///
     /// With the file, of kind [`Io`](ErrorKind::Io) if it cannot be read; [`Format`](ErrorKind::Format) if it is no IDX
     /// file, has bytes missing or too many, its gzip stream is damaged, or it is compressed and the feature `gzip` is
-    /// off; [`Limit`](ErrorKind::Limit) if it holds more than the limit, decompressed.
+    /// off; [`Limit`](ErrorKind::Limit) if it holds more than the limit, decompressed, or claims more than 2^24 samples
+    /// without elements.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::options().open(path)
     }
@@ -336,6 +337,7 @@ impl Header {
         let Some(data_len) = size_bytes(&shape, element.size_bytes()).filter(|_| !shape.is_empty()) else {
             return format(format!("IDX shape {shape:?} of {element}, larger than the address space"));
         };
+        expect_countable(&shape, data_len)?;
         Ok(Self { len, element, shape, data_len })
     }
 
@@ -685,6 +687,16 @@ mod tests {
             (idx_bytes(&[0], &[0]), "1 bytes of IDX data, expected 0 for [0] of u8: 1 too many"),
         ] {
             assert_eq!(message(open(bytes)), expected);
+        }
+    }
+
+    #[test]
+    fn samples_without_elements_are_not_more_than_can_be_counted() {
+        assert_eq!(open(idx_bytes(&[1 << 24, 0], b"")).unwrap().samples::<Ix1>().unwrap().len(), 1 << 24);
+        for shape in [&[(1 << 24) + 1, 0][..], &[u32::MAX, 7, 0], &[u32::MAX, 0, 7]] {
+            let error = open(idx_bytes(shape, b"")).unwrap_err();
+            assert_eq!((error.kind(), error.file()), (ErrorKind::Limit, Some(Path::new("the-file"))));
+            assert!(error.message().ends_with(" samples without elements, the limit is 16777216"), "{error}");
         }
     }
 

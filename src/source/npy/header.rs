@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::super::extents::{difference, size_bytes};
+use super::super::extents::{difference, expect_countable, size_bytes};
 use super::element::NpyType;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -36,6 +36,7 @@ impl Header {
         let Some(data_len) = size_bytes(&shape, element.size_bytes()) else {
             return format(format!("NPY shape {shape:?} of {element}, larger than the address space"));
         };
+        expect_countable(&shape, data_len)?;
         // With one extent, or with none above 1 but one, both orders are the same.
         let orders_differ = data_len > 0 && shape.iter().filter(|&&extent| extent > 1).count() > 1;
         Ok(Self { len, element, big_endian, fortran: dictionary.fortran_order && orders_differ, shape, data_len })
@@ -312,6 +313,17 @@ mod tests {
         let error = parse(text).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Format);
         error.message().to_owned()
+    }
+
+    #[test]
+    fn samples_without_elements_are_not_more_than_can_be_counted() {
+        let of = |shape: &str| parse(&format!("{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}}}"));
+        for shape in ["(16777216, 0)", "(0,)", "(0, 4611686018427387904)", "(3, 1152921504606846976, 0)"] {
+            assert_eq!(of(shape).map(|header| header.data_len).map_err(|error| error.kind()), Ok(0), "{shape}");
+        }
+        for shape in ["(16777217, 0)", "(1152921504606846976, 0)", "(100000000, 2, 0)"] {
+            assert_eq!(of(shape).unwrap_err().kind(), ErrorKind::Limit, "{shape}");
+        }
     }
 
     #[test]

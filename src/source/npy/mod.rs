@@ -98,7 +98,8 @@ impl Npy {
     ///
     /// With the file, of kind [`Io`](ErrorKind::Io) if it cannot be read; [`Format`](ErrorKind::Format) if it is no
     /// `.npy` file, its elements are not numbers (complex numbers, strings, times, records, Python objects), or bytes are
-    /// missing or too many, as in a file that several arrays were saved to.
+    /// missing or too many, as in a file that several arrays were saved to; [`Limit`](ErrorKind::Limit) if it claims more
+    /// than 2^24 samples without elements.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::options().open(path)
     }

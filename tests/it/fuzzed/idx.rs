@@ -33,7 +33,8 @@ fn read(bytes: &[u8]) -> Option<Plain<'_>> {
         bytes_of_nonzero = (bytes_of_nonzero * extent as u128).min(u128::from(u64::MAX));
     }
     let num_bytes = if shape.contains(&0) { 0 } else { bytes_of_nonzero };
-    let fits = bytes_of_nonzero <= isize::MAX as u128 && num_bytes == data.len() as u128;
+    let countable = num_bytes > 0 || shape[0] <= 1 << 24;
+    let fits = bytes_of_nonzero <= isize::MAX as u128 && num_bytes == data.len() as u128 && countable;
     fits.then_some(Plain { code: *code, shape, data })
 }
 

@@ -126,7 +126,8 @@ fn read(bytes: &[u8]) -> Option<Plain<'_>> {
     let nonzero = shape.iter().filter(|&&extent| extent > 0);
     let full = nonzero.fold(size, |size: u128, &extent| size.saturating_mul(extent as u128));
     let num_bytes = if shape.contains(&0) { 0 } else { full };
-    let fits = full <= isize::MAX as u128 && num_bytes == data.len() as u128 && shape.len() <= 64;
+    let countable = num_bytes > 0 || shape.first().is_none_or(|&count| count <= 1 << 24);
+    let fits = full <= isize::MAX as u128 && num_bytes == data.len() as u128 && shape.len() <= 64 && countable;
     let orders_differ = num_bytes > 0 && shape.iter().filter(|&&extent| extent > 1).count() > 1;
     let fortran = fortran? && orders_differ;
     let big_endian = descr.starts_with('>') || (!descr.starts_with('<') && cfg!(target_endian = "big"));
