@@ -7,7 +7,7 @@ use ndarray::{Array, Dimension, RemoveAxis};
 
 use super::{array_layout, array_row};
 use crate::batch::stack::{Row, Stack};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sequence::Sequence;
 
 /// Samples of bytes, each in one piece, of which [`Floats`] are made.
@@ -57,6 +57,12 @@ impl<S: ByteSamples> Floats<S> {
     pub fn path(&self) -> &Path {
         self.samples.path()
     }
+
+    /// The size of a sample. The header was checked for bytes, and floats take four times as much: `None` if that is
+    /// larger than the address space.
+    fn sample_bytes(&self) -> Option<usize> {
+        super::extents::size_bytes(self.shape(), size_of::<f32>())
+    }
 }
 
 impl<S: ByteSamples> Sequence for Floats<S>
@@ -69,6 +75,10 @@ where
         self.samples.len()
     }
     fn get(&self, index: usize) -> Result<Self::Sample> {
+        if self.sample_bytes().is_none() {
+            let message = format!("sample of shape {:?} as f32, larger than the address space", self.shape());
+            return Err(Error::new(ErrorKind::Limit, message).with_index(index as u64).with_file(self.path()));
+        }
         let bytes = self.samples.bytes(index);
         let mut floats = vec![0.0; bytes.len()];
         self.scale.write(bytes, &mut floats);
@@ -78,7 +88,8 @@ where
     where
         Self::Sample: Stack,
     {
-        Some(array_layout::<f32, S::Dim>(self.samples.dim().clone()))
+        // Without a layout nobody makes room for rows, and `get` tells what is wrong.
+        self.sample_bytes().map(|_| array_layout::<f32, S::Dim>(self.samples.dim().clone()))
     }
     #[inline]
     fn get_into(&self, index: usize, row: Row<'_, Self::Sample>) -> Result<()>
@@ -89,7 +100,7 @@ where
         Ok(())
     }
     fn size_bytes(&self, _index: usize) -> Option<usize> {
-        Some(self.samples.dim().size() * size_of::<f32>())
+        self.sample_bytes()
     }
     fn file(&self, index: usize) -> Option<PathBuf> {
         self.samples.file(index)
@@ -150,7 +161,47 @@ fn scale<S: Simd>(_: S, bytes: &[u8], floats: &mut [f32], offset: f32, divisor: 
 
 #[cfg(test)]
 mod tests {
+    use ndarray::Ix1;
+
     use super::*;
+
+    /// Samples that are larger than the address space once they are floats.
+    struct Huge(Ix1);
+
+    impl Sequence for Huge {
+        type Sample = Array<u8, Ix1>;
+
+        fn len(&self) -> usize {
+            1
+        }
+        fn get(&self, _index: usize) -> Result<Self::Sample> {
+            unreachable!("nobody has as much memory")
+        }
+    }
+
+    impl ByteSamples for Huge {
+        type Dim = Ix1;
+
+        fn bytes(&self, _index: usize) -> &[u8] {
+            unreachable!("nobody has as much memory")
+        }
+        fn dim(&self) -> &Ix1 {
+            &self.0
+        }
+        fn path(&self) -> &Path {
+            Path::new("huge")
+        }
+    }
+
+    #[test]
+    fn floats_that_are_larger_than_the_address_space_are_an_error() {
+        for (len, fits) in [(isize::MAX as usize / 4, true), (isize::MAX as usize / 4 + 1, false)] {
+            let floats = Floats::unit(Huge(Ix1(len)));
+            assert_eq!((floats.layout().is_some(), floats.size_bytes(0).is_some()), (fits, fits));
+        }
+        let error = Floats::unit(Huge(Ix1(isize::MAX as usize))).get(0).unwrap_err();
+        assert_eq!((error.kind(), error.index(), error.file()), (ErrorKind::Limit, Some(0), Some(Path::new("huge"))));
+    }
 
     #[test]
     fn every_byte_at_every_length_is_as_in_plain_arithmetic() {
