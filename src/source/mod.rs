@@ -25,6 +25,8 @@ mod arrow;
 #[cfg(feature = "blob")]
 mod blob;
 mod cifar;
+#[cfg(feature = "csv")]
+mod classes;
 #[cfg(feature = "arrow")]
 mod columns;
 #[cfg(feature = "csv")]
@@ -67,7 +69,7 @@ pub use cifar::{Cifar, CifarFloats, CifarImages, CifarLabels, CifarOptions, Cifa
 #[cfg(feature = "arrow")]
 pub use columns::{BlobColumn, Column, ColumnElement, LabelColumn, RowColumn, StringColumn, Table};
 #[cfg(feature = "csv")]
-pub use csv::{Csv, CsvColumn, CsvColumns, CsvOptions, CsvValue};
+pub use csv::{Csv, CsvColumn, CsvColumns, CsvLabels, CsvOptions, CsvValue};
 #[cfg(feature = "blob")]
 pub use files::Files;
 #[cfg(feature = "image")]

@@ -3,7 +3,8 @@
 //! Source: [RFC 4180](https://www.rfc-editor.org/rfc/rfc4180), as the crate `csv` reads it: lines end in any way, empty
 //! ones are passed over, and a quote that does not begin a field is a character like others.
 
-mod table;
+mod labels;
+pub(super) mod table;
 mod value;
 
 use std::borrow::Cow;
@@ -14,10 +15,10 @@ use std::sync::Arc;
 
 use ndarray::{Array1, Ix1};
 
-use self::table::{Fields, Parser, line, rows};
+pub use self::labels::CsvLabels;
+use self::table::{Fields, Parser, Places, rows};
 pub use self::value::CsvValue;
 use super::mapped::Mapped;
-use super::offsets::Offsets;
 use super::{array_layout, array_row};
 use crate::batch::stack::{Element, Row, Stack};
 use crate::error::{Error, ErrorKind, Result};
@@ -99,8 +100,8 @@ impl CsvOptions {
 struct Table {
     bytes: Mapped,
     delimiter: u8,
-    // Where the rows begin. Invariant: each has `names.len()` fields.
-    starts: Offsets,
+    // Invariant: each row has `names.len()` fields.
+    places: Places,
     /// How many of the rows are the header.
     skipped: usize,
     // Invariant: UTF-8.
@@ -110,17 +111,17 @@ struct Table {
 impl Table {
     fn new(bytes: Mapped, options: &CsvOptions) -> Result<Self> {
         let mut parser = Parser::new(options.delimiter);
-        let (starts, num_columns) = rows(&bytes, &mut parser, options.limit_bytes)?;
-        let mut table = Self { bytes, delimiter: options.delimiter, starts, skipped: 0, names: Fields::default() };
+        let (places, num_columns) = rows(&bytes, &mut parser, options.limit_bytes)?;
+        let mut table = Self { bytes, delimiter: options.delimiter, places, skipped: 0, names: Fields::default() };
         if !options.header {
             (0..num_columns).for_each(|column| table.names.push(column.to_string().as_bytes()));
             return Ok(table);
         }
-        if table.starts.len() == 0 {
+        if table.places.len() == 0 {
             return Err(Error::new(ErrorKind::Format, "no row in the file, expected the names of the columns"));
         }
         let mut names = Fields::default();
-        names.read(&mut parser, table.row(0), num_columns);
+        names.read(&mut parser, table.places.row(&table.bytes, 0), num_columns);
         if let Some(column) = (0..num_columns).find(|&column| std::str::from_utf8(names.get(column)).is_err()) {
             let message = format!("name of column {column} is not UTF-8, expected text");
             return Err(Error::new(ErrorKind::Format, message));
@@ -128,14 +129,8 @@ impl Table {
         Ok(Self { skipped: 1, names, ..table })
     }
 
-    /// The bytes of a row, the header counted, and of any empty lines behind it.
-    fn row(&self, row: usize) -> &[u8] {
-        let end = if row + 1 < self.starts.len() { self.starts.get(row + 1) } else { self.bytes.len() };
-        &self.bytes[self.starts.get(row)..end]
-    }
-
     fn num_rows(&self) -> usize {
-        self.starts.len() - self.skipped
+        self.places.len() - self.skipped
     }
 
     fn names(&self) -> impl ExactSizeIterator<Item = &str> {
@@ -175,7 +170,7 @@ impl Table {
                 readers.len() - 1
             });
             let (parser, fields) = &mut readers[at];
-            fields.read(parser, self.row(index + self.skipped), self.names.len());
+            fields.read(parser, self.places.row(&self.bytes, index + self.skipped), self.names.len());
             read(fields)
         })
     }
@@ -195,21 +190,29 @@ impl Table {
 
     #[cold]
     fn wrong<T: CsvValue>(&self, index: usize, text: &str, column: usize) -> Error {
-        const CHARS: usize = 40;
-
         let place = self.place(index, column);
         if text.trim_ascii().is_empty() && !T::MAY_BE_EMPTY {
             let message = format!("{place} is empty, expected {}, or a value for what is missing", T::EXPECTED);
             return self.at(index, message);
         }
+        self.refused(index, text.as_bytes(), column, T::EXPECTED)
+    }
+
+    /// The error for a field that is not what it shall be.
+    #[cold]
+    fn refused(&self, index: usize, field: &[u8], column: usize, expected: &str) -> Error {
+        const CHARS: usize = 40;
+
+        let text = String::from_utf8_lossy(field);
         let more = if text.chars().nth(CHARS).is_some() { ".." } else { "" };
         let shown: String = text.chars().take(CHARS).collect();
-        self.at(index, format!("{place} is {shown:?}{more}, expected {}", T::EXPECTED))
+        self.at(index, format!("{} is {shown:?}{more}, expected {expected}", self.place(index, column)))
     }
 
     fn place(&self, index: usize, column: usize) -> String {
         let name = std::str::from_utf8(self.names.get(column)).unwrap_or_default();
-        format!("column {name:?} of the row from line {} on", line(&self.bytes, self.starts.get(index + self.skipped)))
+        let line = self.places.lines.line(&self.bytes, self.places.start(index + self.skipped));
+        format!("column {name:?} of the row from line {line} on")
     }
 
     fn at(&self, index: usize, message: String) -> Error {
@@ -226,6 +229,7 @@ impl Table {
 ///
 /// Opening reads the file once from its beginning to its end, to find the rows, since a line may end within quotes, and to
 /// see that each has as many fields. Their places take 4 bytes a row. A thread that loads samples keeps memory for one row.
+/// That a field is not what it shall be costs no more in a large file than in a small one.
 ///
 /// # Examples
 ///
@@ -253,7 +257,7 @@ impl Csv {
     /// # Errors
     ///
     /// With the file, of kind [`Io`](ErrorKind::Io) if it cannot be read; [`Format`](ErrorKind::Format) if it has no row,
-    /// names that are not UTF-8, or a row with more or less fields than the first, with its line;
+    /// names that are not UTF-8, a row with more or less fields than the first, or a quote that is not closed, with the line;
     /// [`Limit`](ErrorKind::Limit) if a row is longer than the limit, or there is not enough memory for the places.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::options().open(path)
@@ -296,6 +300,30 @@ impl Csv {
     /// file.
     pub fn column<T: CsvValue>(&self, name: &str) -> Result<CsvColumn<T>> {
         Ok(CsvColumn { table: Arc::clone(&self.table), column: self.table.column(name)?, missing: None })
+    }
+
+    /// The numbers of classes in a column of their names: the place of each name among those given, so that all files of a
+    /// data set number them in the same way. Spaces around a name do not count.
+    ///
+    /// # Errors
+    ///
+    /// As [`column`](Self::column); and of kind [`Argument`](ErrorKind::Argument) if there are no classes, or two of the same
+    /// name.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use procession::Sequence;
+    /// use procession::source::Csv;
+    ///
+    /// let csv = Csv::from_bytes(&b"file,animal\n1.jpg,dog\n2.jpg,cat\n3.jpg,god\n"[..], "table.csv")?;
+    /// let labels = csv.labels("animal", ["cat", "dog"])?;
+    /// assert_eq!((labels.get(0)?, labels.get(1)?), (1, 0));
+    /// assert!(labels.get(2).is_err()); // with the line and the name
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    pub fn labels(&self, name: &str, classes: impl IntoIterator<Item = impl Into<String>>) -> Result<CsvLabels> {
+        CsvLabels::new(Arc::clone(&self.table), self.table.column(name)?, classes)
     }
 
     /// The values of several columns, in the order in which they are named: `Array1<T>`, `(columns)`.

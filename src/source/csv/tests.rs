@@ -116,7 +116,14 @@ fn bad_files_are_refused() {
         (b"a,\xff\n", "name of column 1 is not UTF-8, expected text"),
         (b"a,b\n1,2\n3\n", "row from line 3 on has 1 fields, expected 2 as the first has"),
         (b"a,b\n1,2,3\n", "row from line 2 on has 3 fields, expected 2 as the first has"),
-        (b"a,b\n1,2\n\"3,4\n", "row from line 3 on has 1 fields, expected 2 as the first has"),
+        (
+            b"a,b\n1,2\n\"3,4\n",
+            "quote of the field from line 3 on is not closed, expected another before the end of the file",
+        ),
+        (
+            b"a,b\n1,\"2\n3,4\n5,6\n",
+            "quote of the field from line 2 on is not closed, expected another before the end of the file",
+        ),
     ] {
         let error = open(bytes).unwrap_err();
         assert_eq!((error.message(), error.kind()), (expected, ErrorKind::Format));
@@ -163,5 +170,35 @@ fn a_file_is_mapped_or_read() {
     for path in [dir.path().to_owned(), dir.path().join("missing")] {
         let error = Csv::open(&path).unwrap_err();
         assert_eq!((error.kind(), error.file()), (ErrorKind::Io, Some(&*path)));
+    }
+}
+
+#[test]
+fn classes_are_numbered_as_their_names_are_given() {
+    let csv = open("animal,n\ndog,1\n \"cat\" ,2\n\"cat \",3\nDog,4\n,5\n").unwrap();
+    let labels = csv.labels("animal", ["dog", "cat", "cow"]).unwrap();
+    check_rows(&labels.clone().subset([0, 2]).unwrap());
+    assert_eq!((labels.get(0).unwrap(), labels.get(2).unwrap(), labels.classes().len()), (0, 1, 3));
+    // The quotes in the second one do not begin the field, so that they belong to it.
+    for (index, text) in [(1, r#"" \"cat\" ""#), (3, "\"Dog\""), (4, "\"\"")] {
+        let error = labels.get(index).unwrap_err();
+        let line = index + 2;
+        let expected = format!(
+            "column \"animal\" of the row from line {line} on is {text}, expected a class, one of dog, cat, cow"
+        );
+        assert_eq!((error.message(), error.kind(), error.index()), (&*expected, ErrorKind::Format, Some(index as u64)));
+    }
+    assert_eq!(error_of(csv.labels("animal", ["a", "b", "a"])), "two classes are named \"a\", expected one");
+    assert_eq!(error_of(csv.labels("animal", [""; 0])), "no names of classes, expected at least one");
+    assert_eq!(error_of(csv.labels("z", ["a"])), "no column \"z\", expected one of animal, n");
+}
+
+#[test]
+fn a_wrong_field_far_behind_is_named_at_once() {
+    let text = format!("x\r{}", "y\r".repeat(200_000));
+    let column = open(text).unwrap().column::<f32>("x").unwrap();
+    for index in (190_000..200_000).step_by(100) {
+        let expected = format!("column \"x\" of the row from line {} on is \"y\"", index + 2);
+        assert!(error_of(column.get(index)).starts_with(&expected));
     }
 }
