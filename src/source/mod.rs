@@ -37,6 +37,8 @@ mod files;
 #[cfg(feature = "image")]
 mod folder;
 mod idx;
+#[cfg(feature = "image")]
+mod image_list;
 #[cfg(any(feature = "gzip", feature = "npy"))]
 mod inflate;
 mod lines;
@@ -73,8 +75,10 @@ pub use csv::{Csv, CsvColumn, CsvColumns, CsvLabels, CsvOptions, CsvValue};
 #[cfg(feature = "blob")]
 pub use files::Files;
 #[cfg(feature = "image")]
-pub use folder::{ImageFolder, ImageFolderOptions, ImageList};
+pub use folder::{ImageFolder, ImageFolderOptions};
 pub use idx::{Idx, IdxElement, IdxFloats, IdxImages, IdxLabels, IdxOptions, IdxSamples, IdxType};
+#[cfg(feature = "image")]
+pub use image_list::{ImageList, ImageListOptions};
 pub use lines::{Lines, LinesOptions};
 pub use mapped::Mapped;
 pub use memory::{FromFill, FromFn, TryFromFn, from_fill, from_fn, try_from_fn};

@@ -32,6 +32,8 @@ pub enum PassedOverReason {
     LeadsOut,
     /// It is a symbolic link that leads nowhere, or back to a folder that contains it.
     Broken,
+    /// It is a folder that a symbolic link has led to before: with every visit, images would be there once more.
+    Repeated,
     /// It is neither a file nor a folder.
     Special,
 }
@@ -44,6 +46,7 @@ impl fmt::Display for PassedOverReason {
             Self::NoClass => "in no class's folder",
             Self::LeadsOut => "a link that leads out of the folder",
             Self::Broken => "a link that leads nowhere or in a circle",
+            Self::Repeated => "a folder that another link has led to",
             Self::Special => "neither a file nor a folder",
         })
     }
@@ -62,7 +65,24 @@ pub(super) struct Walk<'a> {
 /// What a name in a folder stands for.
 pub(super) enum Entry {
     File,
-    Folder,
+    Folder(Way),
+}
+
+/// How a folder was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    Plain,
+    Link,
+}
+
+/// The folders that a walk has seen, by their true paths.
+#[derive(Default)]
+struct Seen {
+    /// Those on the way down: a link to one of them would lead in a circle.
+    above: BTreeSet<PathBuf>,
+    /// Those that a link has led to, or to a folder above them. Each is walked through once as it is and once by a link,
+    /// so that a walk takes no longer than there are folders; a few folders full of links to each other would have no end.
+    linked: BTreeSet<PathBuf>,
 }
 
 impl<'a> Walk<'a> {
@@ -90,25 +110,32 @@ impl<'a> Walk<'a> {
 
     /// Takes every file in a folder and below.
     pub(super) fn folder(&mut self, folder: &Path) -> Result<()> {
-        // The folders on the way down: a link to one of them would lead in a circle.
-        let mut above = BTreeSet::new();
-        self.descend(folder, &mut above)
+        self.descend(folder, Way::Plain, &mut Seen::default())
     }
 
-    fn descend(&mut self, folder: &Path, above: &mut BTreeSet<PathBuf>) -> Result<()> {
+    fn descend(&mut self, folder: &Path, way: Way, seen: &mut Seen) -> Result<()> {
         let canonical = fs::canonicalize(folder).map_err(|cause| Error::io("cannot open the folder", cause, folder))?;
-        if !above.insert(canonical.clone()) {
-            self.pass_over(folder.to_owned(), PassedOverReason::Broken);
+        let reason = if seen.above.contains(&canonical) {
+            Some(PassedOverReason::Broken)
+        } else if way == Way::Link && !seen.linked.insert(canonical.clone()) {
+            Some(PassedOverReason::Repeated)
+        } else {
+            None
+        };
+        if let Some(reason) = reason {
+            self.pass_over(folder.to_owned(), reason);
             return Ok(());
         }
+        seen.above.insert(canonical.clone());
         for path in Self::list(folder)? {
             match self.kind(&path)? {
-                Some(Entry::Folder) => self.descend(&path, above)?,
+                // What is below a link was reached by it.
+                Some(Entry::Folder(next)) => self.descend(&path, if way == Way::Link { way } else { next }, seen)?,
                 Some(Entry::File) => self.file(path),
                 None => {}
             }
         }
-        above.remove(&canonical);
+        seen.above.remove(&canonical);
         Ok(())
     }
 
@@ -119,9 +146,10 @@ impl<'a> Walk<'a> {
         } else {
             let about =
                 fs::symlink_metadata(path).map_err(|cause| Error::io("cannot look at the file", cause, path))?;
-            let about = if about.is_symlink() { self.follow(path) } else { Ok(about) };
+            let way = if about.is_symlink() { Way::Link } else { Way::Plain };
+            let about = if way == Way::Link { self.follow(path) } else { Ok(about) };
             match about {
-                Ok(about) if about.is_dir() => return Ok(Some(Entry::Folder)),
+                Ok(about) if about.is_dir() => return Ok(Some(Entry::Folder(way))),
                 Ok(about) if about.is_file() => return Ok(Some(Entry::File)),
                 Ok(_) => PassedOverReason::Special,
                 Err(reason) => reason,
@@ -135,6 +163,10 @@ impl<'a> Walk<'a> {
         let target = fs::canonicalize(link).map_err(|_| PassedOverReason::Broken)?;
         if !self.follow_links && !target.starts_with(&self.root) {
             return Err(PassedOverReason::LeadsOut);
+        }
+        // The root, or a folder that contains it: all of the classes would be below the one that has the link.
+        if self.root.starts_with(&target) {
+            return Err(PassedOverReason::Broken);
         }
         fs::metadata(&target).map_err(|_| PassedOverReason::Broken)
     }
