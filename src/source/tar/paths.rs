@@ -9,7 +9,24 @@ use crate::error::{Error, ErrorKind, Result};
 const MAX_EXPANDED: u64 = 1_000_000;
 
 /// What archives are compressed with, by the ends of names.
-const COMPRESSED: [&str; 8] = [".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2", ".tar.lz4", ".tzst", ".tbz2"];
+const COMPRESSED: [&str; 16] = [
+    ".tar.gz",
+    ".tgz",
+    ".tar.zst",
+    ".tzst",
+    ".tar.xz",
+    ".txz",
+    ".tar.bz2",
+    ".tbz2",
+    ".tbz",
+    ".tar.lz4",
+    ".tlz4",
+    ".tar.lzma",
+    ".tlz",
+    ".tar.lz",
+    ".tar.Z",
+    ".taz",
+];
 
 /// The archives that a path stands for: a file, all of a folder, or all that its braces expand to.
 pub(super) fn archives(path: &Path) -> Result<Vec<PathBuf>> {
@@ -182,5 +199,12 @@ mod tests {
         file("d.tar.zst");
         let error = archives(dir.path()).unwrap_err();
         assert_eq!((error.kind(), error.file()), (ErrorKind::Format, Some(&*dir.path().join("d.tar.zst"))));
+        fs::remove_file(dir.path().join("d.tar.zst")).unwrap();
+        for end in COMPRESSED {
+            let path = dir.path().join(format!("e{end}"));
+            fs::write(&path, b"").unwrap();
+            assert_eq!(archives(dir.path()).unwrap_err().file(), Some(&*path));
+            fs::remove_file(path).unwrap();
+        }
     }
 }
