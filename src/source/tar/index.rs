@@ -102,7 +102,8 @@ impl TarIndex {
     /// for, which is 512 bytes at most places: a file is better than a `BufReader` of one.
     ///
     /// Plain archives of every age are read: V7, ustar, GNU and pax, with names and sizes of any length. The blocks of
-    /// zeros that end an archive may be missing if the last member is whole; what stands behind them is not looked at.
+    /// zeros that end an archive may be missing if the last member is whole, which [`is_terminated`](Self::is_terminated)
+    /// tells. Behind them there may be more zeros, as programs write them, and nothing else; these are read, too.
     ///
     /// # Errors
     ///
@@ -112,6 +113,7 @@ impl TarIndex {
     ///
     /// - is compressed, empty, or no tar archive;
     /// - is cut off: the member, its place, and how many bytes are missing;
+    /// - has anything but zeros behind its end, as archives have that were joined, or of which a header was overwritten;
     /// - has a sparse file, a member that continues on another volume, or one whose header programs read in different
     ///   ways: two long names, a link with data, a global header with a size;
     /// - has the name of a file that is not UTF-8, or a field twice in a sample.
@@ -166,7 +168,8 @@ impl TarIndex {
         self.size_bytes
     }
 
-    /// Whether the archive ends with zeros, as it should. One that does not may have been cut off between two members.
+    /// Whether the archive ends with a block of zeros, as it should. One that does not may have been cut off between two
+    /// members, or is still being written.
     pub fn is_terminated(&self) -> bool {
         self.terminated
     }

@@ -63,7 +63,8 @@ impl<R: Read + Seek> Walk<R> {
         self.size_bytes
     }
 
-    /// Whether the walk ended at a block of zeros, as it should, and not at the end of the file.
+    /// Whether the walk ended at a block of zeros, as it should, and not at the end of the file. One block is taken for
+    /// the two that there should be if it is the last one: some programs write no more.
     pub(super) fn terminated(&self) -> bool {
         self.terminated
     }
@@ -107,7 +108,8 @@ impl<R: Read + Seek> Walk<R> {
         let read = self.reader.seek(SeekFrom::Start(at)).and_then(|_| self.reader.read_exact(block));
         read.map_err(|cause| unreadable(at, cause))?;
         if block.iter().all(|&byte| byte == 0) {
-            self.terminated = true;
+            self.check_behind(at)?;
+            self.terminated = present == BLOCK;
             return Ok(None);
         }
         let checked = if present < BLOCK {
@@ -119,6 +121,44 @@ impl<R: Read + Seek> Walk<R> {
         checked.map_err(|error| compressed(at, header.as_bytes()).unwrap_or(error))?;
         self.position = at + BLOCK;
         Ok(Some(header))
+    }
+
+    /// Checks that behind the end of the archive there are zeros alone, which programs write up to the size of a tape's
+    /// record. Anything else is data that nobody would see: an end that is none, as a header was overwritten, or another
+    /// archive.
+    fn check_behind(&mut self, end: u64) -> Result<()> {
+        let mut chunk = [0; 16 * BLOCK as usize];
+        let mut at = end;
+        self.reader.seek(SeekFrom::Start(at)).map_err(|cause| unreadable(at, cause))?;
+        while at < self.size_bytes {
+            let len = (self.size_bytes - at).min(chunk.len() as u64);
+            // Not larger than the chunk.
+            let bytes = &mut chunk[..len as usize];
+            self.reader.read_exact(bytes).map_err(|cause| unreadable(at, cause))?;
+            if let Some(place) = bytes.iter().position(|&byte| byte != 0) {
+                let place = at + place as u64;
+                return Err(self.behind(end, place));
+            }
+            at += len;
+        }
+        Ok(())
+    }
+
+    /// The error for what stands behind the end.
+    fn behind(&mut self, end: u64, place: u64) -> Error {
+        let start = place / BLOCK * BLOCK;
+        let mut header = Header::new_old();
+        let read = self.reader.seek(SeekFrom::Start(start)).and_then(|_| self.reader.read_exact(header.as_mut_bytes()));
+        let what = if read.is_ok() && check_sum(start, &header).is_ok() {
+            format!(
+                "a member `{}` at byte {start}, expected zeros alone: archives that were joined are not read, and a header \
+                 that was overwritten hides what follows",
+                shown(&header_name(&header))
+            )
+        } else {
+            format!("data at byte {place}, expected zeros alone")
+        };
+        format_error(format!("behind the end of the archive at byte {end} there is {what}"))
     }
 
     /// The place of data of this length behind the header at `at`, and steps behind it.

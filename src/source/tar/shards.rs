@@ -14,7 +14,7 @@ use super::index::{TarEntry, TarIndex};
 use super::passed_over::TarPassedOver;
 use super::sample::{Shard, TarSample};
 use super::{kept, paths};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::sequence::{Sequence, check_index};
 use crate::source::{Blob, IMAGE_EXTENSIONS, Mapped};
 
@@ -23,6 +23,7 @@ use crate::source::{Blob, IMAGE_EXTENSIONS, Mapped};
 pub struct TarOptions {
     in_memory: bool,
     index_file: bool,
+    allow_unterminated: bool,
 }
 
 impl TarOptions {
@@ -42,6 +43,14 @@ impl TarOptions {
     /// that was made up can exchange the fields of samples, but not lead out of the shard.
     pub fn index_file(mut self, index_file: bool) -> Self {
         self.index_file = index_file;
+        self
+    }
+
+    /// Whether a shard may lack the blocks of zeros that end an archive: one that is still being written, or came from a
+    /// stream that was broken off. The samples that are whole are those up to there. The default is `false`, an error: an
+    /// archive that was cut off between two members would have fewer samples without a word.
+    pub fn allow_unterminated(mut self, allow_unterminated: bool) -> Self {
+        self.allow_unterminated = allow_unterminated;
         self
     }
 
@@ -75,7 +84,7 @@ impl TarOptions {
     pub fn from_bytes(&self, bytes: impl Into<Cow<'static, [u8]>>, name: impl Into<PathBuf>) -> Result<TarShards> {
         let bytes = Mapped::from_bytes(bytes, name);
         let index = TarIndex::scan(Cursor::new(&*bytes), bytes.path())?;
-        Ok(TarShards::new(vec![shard(bytes, index)]))
+        Ok(TarShards::new(vec![self.shard(bytes, index)?]))
     }
 
     fn open_one(&self, path: &Path) -> Result<Shard> {
@@ -84,7 +93,7 @@ impl TarOptions {
         if !self.index_file {
             let bytes = map(path)?;
             let index = scan(&bytes)?;
-            return Ok(shard(bytes, index));
+            return self.shard(bytes, index);
         }
         // The name may lead to another file at any moment. If it leads to one of the same size and time before and after
         // something was done, that was done to this one.
@@ -94,7 +103,7 @@ impl TarOptions {
         let is_same = || kept::stamp(path) == stamp;
         let Some((_, version)) = stamp.as_ref().filter(|stamp| stamp.0 == size_bytes && is_same()) else {
             let index = scan(&bytes)?;
-            return Ok(shard(bytes, index));
+            return self.shard(bytes, index);
         };
         let index = match kept::load(path, size_bytes, version) {
             Some(index) => index,
@@ -106,13 +115,21 @@ impl TarOptions {
                 index
             }
         };
-        Ok(shard(bytes, index))
+        self.shard(bytes, index)
     }
-}
 
-fn shard(bytes: Mapped, index: TarIndex) -> Shard {
-    let path = bytes.path().to_owned();
-    Shard::new(Bytes::from_owner(bytes), path, index)
+    fn shard(&self, bytes: Mapped, index: TarIndex) -> Result<Shard> {
+        let path = bytes.path().to_owned();
+        if !index.is_terminated() && !self.allow_unterminated {
+            let message = format!(
+                "no end of a tar archive in its {} bytes: it was cut off between two members, or is being written; \
+                 `allow_unterminated` takes what is there",
+                index.size_bytes()
+            );
+            return Err(Error::new(ErrorKind::Format, message).with_file(path));
+        }
+        Ok(Shard::new(Bytes::from_owner(bytes), path, index))
+    }
 }
 
 /// Calls `f` with each number below `count`, on as many threads as there are processors: where the disk or the network
@@ -202,8 +219,8 @@ impl TarShards {
     /// # Errors
     ///
     /// With the file, of kind [`Io`](crate::ErrorKind::Io) if it cannot be read; [`Format`](crate::ErrorKind::Format) if
-    /// it is no whole tar archive of a kind that [`TarIndex::scan`] reads, if a folder has no `*.tar`, or if it has one
-    /// that is compressed; [`Limit`](crate::ErrorKind::Limit) if a header is larger than any should be, or braces stand
+    /// it is no whole tar archive of a kind that [`TarIndex::scan`] reads, up to the zeros at its end, if a folder has no
+    /// `*.tar`, or if it has one that is compressed; [`Limit`](crate::ErrorKind::Limit) if a header is larger than any should be, or braces stand
     /// for more than a million files; [`Argument`](crate::ErrorKind::Argument) if braces mean nothing.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::options().open(path)
@@ -222,7 +239,7 @@ impl TarShards {
     ///
     /// # Errors
     ///
-    /// As [`TarIndex::scan`].
+    /// As [`TarIndex::scan`], and of kind [`Format`](crate::ErrorKind::Format) if the archive has no end.
     pub fn from_bytes(bytes: impl Into<Cow<'static, [u8]>>, name: impl Into<PathBuf>) -> Result<Self> {
         Self::options().from_bytes(bytes, name)
     }
@@ -363,7 +380,6 @@ mod tests {
 
     use super::super::tests::{MapKeys, archive, file};
     use super::*;
-    use crate::error::ErrorKind;
     use crate::testing::check_sequence;
 
     #[test]
@@ -439,6 +455,27 @@ mod tests {
         fs::create_dir(dir.path().join("t.tar")).unwrap();
         let error = TarShards::open(dir.path()).unwrap_err();
         assert_eq!((error.kind(), error.file()), (ErrorKind::Io, Some(&*dir.path().join("t.tar"))));
+    }
+
+    #[test]
+    fn an_archive_that_lost_its_end_is_refused_unless_it_may() {
+        let dir = folder(&[3]);
+        let path = dir.path().join("s-000.tar");
+        let whole = fs::read(&path).unwrap();
+        // Each sample has a header and a block of data; the end has two blocks.
+        for (len, num_samples) in [(2 * 1024, 2), (3 * 1024, 3), (3 * 1024 + 511, 3)] {
+            fs::write(&path, &whole[..len]).unwrap();
+            for index_file in [false, true, true] {
+                let options = TarShards::options().index_file(index_file);
+                let error = options.open(&path).unwrap_err();
+                assert_eq!((error.kind(), error.file()), (ErrorKind::Format, Some(&*path)));
+                let expected = format!("no end of a tar archive in its {len} bytes: ");
+                assert!(error.message().starts_with(&expected), "{error}");
+                assert_eq!(options.allow_unterminated(true).open(&path).unwrap().len(), num_samples);
+            }
+            assert!(TarShards::from_bytes(whole[..len].to_vec(), "the.tar").is_err());
+        }
+        assert_eq!(TarShards::from_bytes(whole[..3 * 1024 + 512].to_vec(), "the.tar").unwrap().len(), 3);
     }
 
     #[test]

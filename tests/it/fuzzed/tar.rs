@@ -1,7 +1,7 @@
 //! Any bytes, taken for a tar archive, with right checksums too, are samples that lie within it, or an error; where a
 //! trivial reader knows what they mean, it is the same samples.
 
-use procession::source::{TarIndex, TarShards};
+use procession::source::{TarIndex, TarOptions, TarShards};
 use procession::{ErrorKind, Sequence};
 
 const BLOCK: usize = 512;
@@ -10,7 +10,7 @@ const BLOCK: usize = 512;
 type Plain = (String, Vec<(String, usize, usize)>);
 
 /// Reads plain archives in the plainest way: files of ustar with names and octal numbers, up to a block of zeros or the
-/// end. `None` where there is anything else.
+/// end. `None` where there is anything else, behind the zeros too.
 fn read(bytes: &[u8]) -> Option<Vec<Plain>> {
     let mut samples: Vec<Plain> = Vec::new();
     let mut at = 0;
@@ -49,7 +49,8 @@ fn read(bytes: &[u8]) -> Option<Vec<Plain>> {
             None => samples.push((key, vec![field])),
         }
     }
-    (!bytes.is_empty()).then_some(samples)
+    let is_over = bytes.get(at..).unwrap_or_default().iter().all(|&byte| byte == 0);
+    (!bytes.is_empty() && is_over).then_some(samples)
 }
 
 /// The samples of an index in the form of the trivial reader.
@@ -68,7 +69,8 @@ pub(crate) fn check(bytes: &[u8]) {
 
 fn check_one(bytes: &[u8]) {
     let understood = read(bytes);
-    let shards = match TarShards::from_bytes(bytes.to_vec(), "fuzzed") {
+    let open = |options: TarOptions| options.from_bytes(bytes.to_vec(), "fuzzed");
+    let shards = match open(TarShards::options().allow_unterminated(true)) {
         Ok(shards) => shards,
         Err(error) => {
             assert_eq!(understood, None, "{error}");
@@ -78,6 +80,7 @@ fn check_one(bytes: &[u8]) {
         }
     };
     let index = shards.shards().next().expect("there is one").1;
+    assert_eq!(open(TarShards::options()).is_ok(), index.is_terminated());
     if let Some(understood) = understood {
         assert_eq!(plain(index), understood);
     }
