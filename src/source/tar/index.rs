@@ -183,6 +183,17 @@ impl TarIndex {
     pub fn passed_over(&self) -> &[TarPassedOver] {
         &self.passed_over.listed
     }
+
+    /// Whether the first field and the last one are where the index has them: a look at a few headers, for an index that
+    /// was not made from this archive just now.
+    pub(super) fn agrees_with(&self, mut reader: impl Read + Seek) -> bool {
+        let Some(last) = self.len().checked_sub(1) else { return true };
+        let before_last = self.fields.len().checked_sub(2).map_or(0, |before| self.fields[before].end());
+        let mut is_there = |before: u64, field: Option<TarField<'_>>| {
+            field.is_some_and(|field| field.follows(&mut reader, before).unwrap_or(false))
+        };
+        is_there(0, self.entry(0).fields().next()) && is_there(before_last, self.entry(last).fields().last())
+    }
 }
 
 impl fmt::Debug for TarIndex {
@@ -273,6 +284,19 @@ impl<'a> TarField<'a> {
     /// Where in the archive the data is.
     pub fn range(&self) -> Range<u64> {
         self.place.start..self.place.end()
+    }
+
+    /// Whether the archive has this field, with nothing but members that are passed over between it and the end of the
+    /// field before. Its name may stand in several headers, so that these are walked through.
+    fn follows(&self, reader: impl Read + Seek, before: u64) -> Result<bool> {
+        let mut walk = Walk::from(reader, before)?;
+        while let Some(member) = walk.next()? {
+            if member.data.start >= self.place.start {
+                let is_it = member.kind.is_none() && member.data == self.range();
+                return Ok(is_it && member.name == self.member().as_bytes());
+            }
+        }
+        Ok(false)
     }
 }
 

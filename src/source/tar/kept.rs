@@ -14,6 +14,7 @@
 //! A number is in LEB128 (7 bits a byte, the lowest first), a text is its length and its bytes.
 
 use std::fs;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -193,7 +194,7 @@ impl<'a> Reader<'a> {
                 }
             }
         }
-        builder.passed_over = self.passed_over()?;
+        builder.passed_over = self.passed_over(size_bytes)?;
         if !self.0.is_empty() {
             return Err(damaged(&format!("{} bytes too many", self.0.len())));
         }
@@ -210,9 +211,12 @@ impl<'a> Reader<'a> {
         Ok(Place { extension, start, len })
     }
 
-    fn passed_over(&mut self) -> Result<PassedOver> {
-        let mut passed_over = PassedOver { count: self.number()?, listed: Vec::new() };
-        for _ in 0..self.count(PassedOver::MAX_LISTED as u64, "members that are passed over")? {
+    fn passed_over(&mut self, size_bytes: u64) -> Result<PassedOver> {
+        // Each has a header, so that the numbers of many shards have a sum.
+        let count = self.count(size_bytes / BLOCK, "members that are passed over")?;
+        let mut passed_over = PassedOver { count, listed: Vec::new() };
+        let most = count.min(PassedOver::MAX_LISTED as u64);
+        for _ in 0..self.count(most, "members in the list of those that are passed over")? {
             let kind = TarMemberKind::from_code(self.byte()?).ok_or_else(|| damaged("a member of an unknown kind"))?;
             passed_over.listed.push(TarPassedOver { name: self.utf8()?.to_owned(), kind });
         }
@@ -240,15 +244,14 @@ pub(super) fn stamp(path: &Path) -> Option<(u64, Vec<u8>)> {
     Some((about.len(), version))
 }
 
-/// The index that is kept beside an archive, if it is one of this version.
-pub(super) fn load(archive: &Path, size_bytes: u64, version: &[u8]) -> Option<TarIndex> {
-    let path = index_path(archive);
+/// The index that is kept beside an archive with these bytes, if it is one of this version, and of these bytes as far as
+/// its first field and its last one can tell: a copy of another archive may have the same size and time.
+pub(super) fn load(archive: &[u8], path: &Path, version: &[u8]) -> Option<TarIndex> {
+    let path = index_path(path);
     // Whoever put a larger file there: it is none, as a sample takes less in an index than its headers in the archive.
-    if fs::metadata(&path).ok()?.len() > size_bytes {
-        return None;
-    }
-    let bytes = Mapped::read(path).ok()?;
-    TarIndex::from_bytes(&bytes, size_bytes, version).ok()
+    let bytes = Mapped::read_within(&path, archive.len() as u64).ok()?;
+    let index = TarIndex::from_bytes(&bytes, archive.len() as u64, version).ok()?;
+    index.agrees_with(Cursor::new(archive)).then_some(index)
 }
 
 /// Keeps the index beside its archive, where that can be done: without it the archive is only slower to open.
@@ -399,7 +402,13 @@ mod tests {
             assert_eq!(field(blocks, len), "a field that is not within the archive");
         }
         assert_eq!(with(2048, &[1, 0, 1, 0, 2, 0, 1, 0, 0, 1, 0]), "a field that a sample has twice");
-        assert_eq!(with(1024, &[0, 0, 5000, 1001]), "1001 members that are passed over, expected at most 1000");
+        let listed = "members in the list of those that are passed over, expected at most";
+        assert_eq!(with(512 * 5000, &[0, 0, 5000, 1001]), format!("1001 {listed} 1000"));
+        assert_eq!(with(512 * 5000, &[0, 0, 7, 8]), format!("8 {listed} 7"));
+        for (size, count) in [(1024, 3), (0, 1), (u64::MAX, (1 << 55) + 1), (1 << 40, u64::MAX)] {
+            let expected = format!("{count} members that are passed over, expected at most {}", size / 512);
+            assert_eq!(with(size, &[0, 0, count, 0]), expected);
+        }
         assert_eq!(with(1024, &[0, 0, 1, 1, 99]), "a member of an unknown kind");
         let mut out = head(1024);
         out.0.extend([0xff; 9]);
@@ -433,12 +442,62 @@ mod tests {
         assert_eq!(again.shards().next().unwrap().1, first.shards().next().unwrap().1);
         assert_eq!(again.get(2).unwrap().label().unwrap(), 2);
         // That it is used is seen by one that was changed.
-        let at = kept.windows(3).position(|bytes| bytes == b"b/1").unwrap();
-        let mut changed = kept.clone();
-        changed[at] = b'c';
-        fs::write(dir.path().join("s.tar.index"), repaired(changed)).unwrap();
-        assert_eq!(keys(&keeping().open(&path).unwrap()), ["a/1", "a/2", "c/1"]);
+        let with_key = |old: &[u8; 3], new: &[u8; 3]| {
+            let at = kept.windows(3).position(|bytes| bytes == old).unwrap();
+            let mut changed = kept.clone();
+            changed[at..at + 3].copy_from_slice(new);
+            fs::write(dir.path().join("s.tar.index"), repaired(changed)).unwrap();
+            keys(&keeping().open(&path).unwrap()).join(" ")
+        };
+        assert_eq!(with_key(b"a/2", b"a/3"), "a/1 a/3 b/1");
         assert_eq!(keys(&TarShards::open(&path).unwrap()), ["a/1", "a/2", "b/1"]);
+        // The first field and the last one have to be there.
+        assert_eq!(with_key(b"a/1", b"c/1"), "a/1 a/2 b/1");
+        assert_eq!(fs::read(dir.path().join("s.tar.index")).unwrap(), kept, "it was made anew");
+        assert_eq!(with_key(b"b/1", b"c/1"), "a/1 a/2 b/1");
+    }
+
+    #[test]
+    fn an_index_of_another_archive_of_the_same_size_and_time_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.tar");
+        let long = |letter: &str| format!("{}.jpg", letter.repeat(200));
+        let with_long_name = |letter: &str, data: &[u8]| {
+            let name = typed("././@LongLink", b'L', long(letter).as_bytes());
+            archive([typed("d/", b'5', b""), name, file("cut", data), file("x.jpg", b"x"), typed("e/", b'5', b"")])
+        };
+        for (old, new, is_kept) in [
+            (archive([file("a.jpg", b"1")]), archive([file("a.jpg", b"2")]), true),
+            (archive([file("a.jpg", b"1")]), archive([file("b.jpg", b"1")]), false),
+            (archive([file("a.jpg", b"1")]), archive([file("a.jpg", b"12")]), false),
+            (archive([file("a.jpg", b"1")]), archive([typed("a.jpg", b'7', b"1")]), true),
+            (archive([file("a.jpg", b"1")]), [typed("a.jpg", b'2', b""), vec![0; 1536]].concat(), false),
+            (with_long_name("a", b"1"), with_long_name("a", b"2"), true),
+            (with_long_name("a", b"1"), with_long_name("b", b"1"), false),
+        ] {
+            fs::write(&path, &old).unwrap();
+            let index = scan(&old).unwrap();
+            store(&index, &path, b"version");
+            let other = scan(&new).unwrap();
+            assert_eq!((old.len(), is_kept || index != other), (new.len(), true));
+            assert_eq!(load(&old, &path, b"version").as_ref(), Some(&index));
+            assert_eq!(load(&new, &path, b"version").is_some(), is_kept);
+        }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_planted_link_does_not_lead_an_index_elsewhere() {
+        let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (path, victim) = (dir.path().join("s.tar"), elsewhere.path().join("victim"));
+        fs::write(&path, bytes()).unwrap();
+        fs::write(&victim, b"precious").unwrap();
+        for name in ["s.tar.index", "s.tar.index.tmp"] {
+            std::os::unix::fs::symlink(&victim, dir.path().join(name)).unwrap();
+        }
+        assert_eq!(keys(&keeping().open(&path).unwrap()), ["a/1", "a/2", "b/1"]);
+        assert_eq!(fs::read(&victim).unwrap(), b"precious");
+        assert!(fs::read(dir.path().join("s.tar.index")).unwrap().starts_with(MAGIC));
     }
 
     #[test]
@@ -490,8 +549,8 @@ mod tests {
         let path = dir.path().join("s.tar");
         fs::write(&path, bytes()).unwrap();
         let mut index = scan(&bytes()).unwrap();
-        let member = TarPassedOver { name: "n".repeat(100), kind: TarMemberKind::Other };
-        index.passed_over = PassedOver { count: 1000, listed: vec![member; 1000] };
+        let member = TarPassedOver { name: "n".repeat(1000), kind: TarMemberKind::Other };
+        index.passed_over = PassedOver { count: 10, listed: vec![member; 10] };
         let (size_bytes, version) = stamp(&path).unwrap();
         store(&index, &path, &version);
         let kept = fs::read(index_path(&path)).unwrap();

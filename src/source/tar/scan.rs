@@ -50,12 +50,17 @@ pub(super) struct Walk<R> {
 }
 
 impl<R: Read + Seek> Walk<R> {
-    pub(super) fn new(mut reader: R) -> Result<Self> {
+    pub(super) fn new(reader: R) -> Result<Self> {
+        Self::from(reader, 0)
+    }
+
+    /// A walk that begins at a header, or behind the data before it, in the midst of an archive.
+    pub(super) fn from(mut reader: R, start: u64) -> Result<Self> {
         let size_bytes = reader.seek(SeekFrom::End(0)).map_err(|cause| unreadable(0, cause))?;
         if size_bytes == 0 {
             return Err(format_error("empty file, expected a tar archive".to_owned()));
         }
-        Ok(Self { reader, size_bytes, position: 0, terminated: false })
+        Ok(Self { reader, size_bytes, position: start.next_multiple_of(BLOCK), terminated: false })
     }
 
     /// The size of the archive's file.

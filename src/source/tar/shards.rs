@@ -38,9 +38,10 @@ impl TarOptions {
     /// again the next time. The default is `false`, as it writes to where the data is. No effect on shards that are not
     /// files.
     ///
-    /// An index that is damaged, of another format version, or of an archive with another size or modification time is
-    /// made anew. Where it cannot be written, the shards open all the same. It is to be trusted like the shard: a file
-    /// that was made up can exchange the fields of samples, but not lead out of the shard.
+    /// An index that is damaged, of another format version, of an archive with another size or modification time, or whose
+    /// first or last field is not in the archive, is made anew. Where it cannot be written, the shards open all the same.
+    /// It is to be trusted like the shard: a file that was made up can exchange the fields of samples, but not lead out of
+    /// the shard.
     pub fn index_file(mut self, index_file: bool) -> Self {
         self.index_file = index_file;
         self
@@ -105,7 +106,7 @@ impl TarOptions {
             let index = scan(&bytes)?;
             return self.shard(bytes, index);
         };
-        let index = match kept::load(path, size_bytes, version) {
+        let index = match kept::load(&bytes, path, version) {
             Some(index) => index,
             None => {
                 let index = scan(&bytes)?;
