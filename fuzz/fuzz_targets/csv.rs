@@ -1,6 +1,6 @@
 //! Any bytes, taken for a CSV file after one that chooses how it is read, give the fields that the crate `csv` gives, as
-//! text and as numbers, or an error where its rows are of several lengths or its fields are not what they shall be. Never
-//! a panic, and no more memory than for the parser, the names and the places of the rows.
+//! text and as numbers, or an error where its rows are of several lengths, a quote is not closed or its fields are not what
+//! they shall be. Never a panic, and no more memory than for the parser, the names and the places of the rows.
 #![no_main]
 
 mod counting;

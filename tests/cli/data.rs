@@ -479,6 +479,30 @@ fn files_named_as_those_of_cifar_are_cifar() {
 type Failures<'a> = &'a [(u64, &'a str)];
 
 #[test]
+fn verify_shows_archives_and_lists_that_lost_something() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = ShardWriter::create(dir.path().join("s-%d.tar")).unwrap();
+    (0..3).for_each(|key| writer.append(&key.to_string(), &[("txt", b"text")]).unwrap());
+    writer.finish().unwrap();
+    let whole = fs::read(dir.path().join("s-0.tar")).unwrap();
+    let mut overwritten = whole.clone();
+    overwritten[1024..1536].fill(0);
+    for (name, bytes, expected) in [
+        ("cut.tar", &whole[..2048], "no end of a tar archive in its 2048 bytes"),
+        ("joined.tar", &[&whole[..], &whole].concat(), "behind the end of the archive at byte 3072"),
+        ("overwritten.tar", &overwritten, "behind the end of the archive at byte 1024"),
+        ("list.csv", b"a.jpg,1\nb.jpg,1O\n", "line 2: label `1O` is no number"),
+        ("open.csv", b"a.jpg,1\n\"b.jpg,1\nc.jpg,2\n", "quote of the field from line 2 on is not closed"),
+    ] {
+        let path = dir.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        let (code, _, stderr) = run(&["verify", text(&path)]);
+        assert!(code == 1 && stderr.contains(expected) && stderr.contains(name), "{name}: {stderr}");
+    }
+    assert_eq!(json_lines(&stdout(&["verify", text(&dir.path().join("s-0.tar")), "--json"]))[0]["samples"], 3);
+}
+
+#[test]
 fn verify_reads_every_field_line_and_token() {
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, bytes: &[u8]| {
