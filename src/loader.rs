@@ -46,6 +46,11 @@ pub enum Window {
     /// [`size_bytes`](Sequence::size_bytes); where a size is only known after loading, the largest seen so far stands
     /// for it, and the bound is exceeded by at most one sample a worker. At most 1,024 batches are in flight. Samples
     /// are claimed one at a time then, which costs some speed when they are tiny.
+    ///
+    /// A batch that a [`Collate`] makes counts by its own size once it is made
+    /// ([`batch_bytes`](Collate::batch_bytes)): one that is padded may be many times larger than its samples. That is not
+    /// known before, so the bound is exceeded by what the batches in work at that moment grow by, and no other sample is
+    /// let in until there is room again. A batch that a closure makes counts as its samples do, whatever it is.
     Bytes(u64),
 }
 
@@ -394,7 +399,7 @@ impl<P: Stage> LoaderBuilder<P, Stacked> {
 
     /// Makes batches by a [`Collate`] instead of stacking the samples: padded, ragged or packed ones, see
     /// [`collate`](mod@crate::collate). It runs on the workers. It also tells the memory that a sample takes, for a window in
-    /// bytes ([`Window::Bytes`]), unless [`measure`](Self::measure) does.
+    /// bytes ([`Window::Bytes`]), unless [`measure`](Self::measure) does, and that of a batch.
     ///
     /// # Examples
     ///
@@ -414,7 +419,8 @@ impl<P: Stage> LoaderBuilder<P, Stacked> {
         P,
         Collated<impl Fn(Vec<P::Sample>) -> Result<C::Batch> + Send + Sync + 'static, P::Sample, C::Batch>,
     > {
-        let assemble = Collated::new(move |samples| collate.collate(samples)).measured(C::size_bytes);
+        let assemble =
+            Collated::new(move |samples| collate.collate(samples)).measured(C::size_bytes).weighed(C::batch_bytes);
         LoaderBuilder { stage: self.stage, assemble, len: self.len, options: self.options }
     }
 

@@ -62,6 +62,10 @@ pub trait Assemble<P: Stage>: Send + Sync + 'static {
     fn size_bytes(&self, sample: &P::Sample) -> usize;
     /// The memory that a row of a layout takes, in bytes, where the layout tells.
     fn row_bytes(&self, layout: &Self::Layout) -> Option<usize>;
+    /// The memory that a batch takes, in bytes, where that is another than its rows take and is known.
+    fn batch_bytes(&self, _batch: &Self::Batch) -> Option<usize> {
+        None
+    }
 }
 
 /// Stacks samples by their type.
@@ -131,6 +135,8 @@ pub struct Collated<F, S, B> {
     collate: F,
     // The memory of a sample in bytes, for a window in bytes.
     measure: fn(&S) -> usize,
+    // That of a batch, if it is known.
+    weigh: fn(&B) -> Option<usize>,
     // Whether there is no batch without samples.
     needs_samples: bool,
     batch: PhantomData<fn() -> B>,
@@ -144,7 +150,7 @@ impl<F, S, B> std::fmt::Debug for Collated<F, S, B> {
 
 impl<F: Fn(Vec<S>) -> Result<B>, S, B> Collated<F, S, B> {
     pub(crate) fn new(collate: F) -> Self {
-        Self { collate, measure: |_| size_of::<S>(), needs_samples: false, batch: PhantomData }
+        Self { collate, measure: |_| size_of::<S>(), weigh: |_| None, needs_samples: false, batch: PhantomData }
     }
 }
 
@@ -156,6 +162,11 @@ impl<F, S, B> Collated<F, S, B> {
 
     pub(crate) fn measured(mut self, measure: fn(&S) -> usize) -> Self {
         self.measure = measure;
+        self
+    }
+
+    pub(crate) fn weighed(mut self, weigh: fn(&B) -> Option<usize>) -> Self {
+        self.weigh = weigh;
         self
     }
 }
@@ -217,6 +228,9 @@ where
     }
     fn row_bytes(&self, (): &()) -> Option<usize> {
         None
+    }
+    fn batch_bytes(&self, batch: &B) -> Option<usize> {
+        (self.weigh)(batch)
     }
 }
 
@@ -301,5 +315,8 @@ where
     }
     fn row_bytes(&self, layout: &Self::Layout) -> Option<usize> {
         self.inner.row_bytes(layout)
+    }
+    fn batch_bytes(&self, batch: &Self::Batch) -> Option<usize> {
+        self.inner.batch_bytes(batch)
     }
 }

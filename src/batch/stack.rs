@@ -51,6 +51,9 @@ pub trait Stack: Sized + Send + 'static + Sealed {
     fn size_bytes(&self) -> usize;
     /// The memory that a row of this layout takes, in bytes, where the layout tells.
     fn row_bytes(layout: &Self::Layout) -> Option<usize>;
+    /// The memory that a batch takes, in bytes.
+    #[doc(hidden)]
+    fn batch_bytes(batch: &Self::Batch) -> usize;
     /// The layout of rows in a batch that has none, because no sample of it was ever seen: extents of zero.
     fn empty_layout() -> Self::Layout;
     /// Makes room for rows, in the memory of a batch that is no longer used if there is one.
@@ -147,6 +150,9 @@ macro_rules! number {
             fn row_bytes((): &()) -> Option<usize> {
                 Some(size_of::<$number>())
             }
+            fn batch_bytes(batch: &Self::Batch) -> usize {
+                batch.len() * size_of::<$number>()
+            }
             fn empty_layout() {}
             fn columns((): &(), num_rows: usize, spare: Option<Self::Batch>) -> Result<Self::Columns> {
                 Buffer::new(storage(spare), num_rows, 1)
@@ -206,6 +212,9 @@ impl<T: Element, const N: usize> Stack for [T; N] {
     fn row_bytes((): &()) -> Option<usize> {
         Some(size_of::<[T; N]>())
     }
+    fn batch_bytes(batch: &Self::Batch) -> usize {
+        batch.len() * size_of::<T>()
+    }
     fn empty_layout() {}
     fn columns((): &(), num_rows: usize, spare: Option<Self::Batch>) -> Result<Self::Columns> {
         Buffer::new(storage(spare), num_rows, N)
@@ -240,6 +249,9 @@ impl<T: Element> Stack for Vec<T> {
     }
     fn row_bytes(layout: &usize) -> Option<usize> {
         Some(layout * size_of::<T>())
+    }
+    fn batch_bytes(batch: &Self::Batch) -> usize {
+        batch.len() * size_of::<T>()
     }
     fn empty_layout() -> usize {
         0
@@ -298,6 +310,9 @@ where
     fn row_bytes(layout: &D) -> Option<usize> {
         Some(layout.size() * size_of::<T>())
     }
+    fn batch_bytes(batch: &Self::Batch) -> usize {
+        batch.len() * size_of::<T>()
+    }
     fn empty_layout() -> D {
         D::zeros(D::NDIM.unwrap_or(0))
     }
@@ -335,6 +350,9 @@ impl Stack for String {
     }
     fn row_bytes((): &()) -> Option<usize> {
         None
+    }
+    fn batch_bytes(batch: &Self::Batch) -> usize {
+        batch.iter().map(Stack::size_bytes).sum()
     }
     fn empty_layout() {}
     fn columns((): &(), num_rows: usize, spare: Option<Self::Batch>) -> Result<Self::Columns> {
@@ -376,6 +394,9 @@ macro_rules! tuple {
             }
             fn row_bytes(layout: &Self::Layout) -> Option<usize> {
                 Some(0 $(+ $name::row_bytes(&layout.$field)?)+)
+            }
+            fn batch_bytes(batch: &Self::Batch) -> usize {
+                0 $(+ $name::batch_bytes(&batch.$field))+
             }
             fn empty_layout() -> Self::Layout {
                 ($($name::empty_layout(),)+)

@@ -79,6 +79,12 @@ pub trait Collate<S>: Send + Sync + 'static {
     fn size_bytes(sample: &S) -> usize {
         size_of_val(sample)
     }
+
+    /// The memory that a batch takes, in bytes, for a window in bytes. By default it is not known, and the batch counts as
+    /// its samples do.
+    fn batch_bytes(_batch: &Self::Batch) -> Option<usize> {
+        None
+    }
 }
 
 /// Stacks samples by their type, as the loader does by itself: for members of tuples.
@@ -120,6 +126,10 @@ impl<S: Stack> Collate<S> for IntoStack {
 
     fn size_bytes(sample: &S) -> usize {
         sample.size_bytes()
+    }
+
+    fn batch_bytes(batch: &S::Batch) -> Option<usize> {
+        Some(S::batch_bytes(batch))
     }
 }
 
@@ -182,6 +192,11 @@ macro_rules! tuple {
             fn size_bytes(sample: &($($name,)+)) -> usize {
                 0 $(+ $collate::size_bytes(&sample.$field))+
             }
+
+            /// Known if that of every member is.
+            fn batch_bytes(batch: &Self::Batch) -> Option<usize> {
+                Some(0 $(+ $collate::batch_bytes(&batch.$field)?)+)
+            }
         }
     };
 }
@@ -222,6 +237,14 @@ mod tests {
             C::size_bytes(sample)
         }
         assert_eq!(size_of_sample(&all, &samples[1]), size_of::<Vec<u8>>() + 2 + 4 + 1 + 4);
+        fn size_of_batch<S, C: Collate<S>>(collate: &C, samples: Vec<S>) -> Option<usize> {
+            C::batch_bytes(&collate.collate(samples).unwrap())
+        }
+        let pairs = vec![(7_u32, "two".to_owned()), (8, "s".to_owned())];
+        let size = 2 * 4 + 2 * size_of::<String>() + 4;
+        assert_eq!(size_of_batch(&(stack(), stack()), pairs.clone()), Some(size));
+        assert_eq!(size_of_batch(&stack(), pairs.clone()), Some(size));
+        assert_eq!(size_of_batch(&(stack(), from_fn(|all: Vec<String>| Ok(all.len()))), pairs), None);
         assert_eq!((ragged(),).collate(vec![(vec![1_u8],)]).unwrap().0.len(), 1);
         let error = (stack(), pad(0).max_len(1)).collate(vec![(1_u8, vec![2_u8, 3])]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Limit);

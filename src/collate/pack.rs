@@ -166,6 +166,11 @@ where
     fn size_bytes(sample: &S) -> usize {
         size_bytes(sample)
     }
+
+    fn batch_bytes(batch: &Self::Batch) -> Option<usize> {
+        let a_cell = size_of::<T>() + 2 * size_of::<u32>();
+        Some(size_of_val(batch) + batch.values.len() * a_cell + batch.spans.len() * size_of::<Span>())
+    }
 }
 
 /// Where a segment stands, and what it is.

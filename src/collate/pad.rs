@@ -111,6 +111,10 @@ impl<T: Element, S: Steps<Element = T>> Collate<S> for Pad<T> {
     fn size_bytes(sample: &S) -> usize {
         size_bytes(sample)
     }
+
+    fn batch_bytes(batch: &Self::Batch) -> Option<usize> {
+        Some(size_of_val(batch) + batch.values.len() * size_of::<T>() + batch.lengths.len() * size_of::<usize>())
+    }
 }
 
 /// Samples of different lengths, filled up to one: what [`pad`] makes.
@@ -243,9 +247,12 @@ mod tests {
     }
 
     #[test]
-    fn the_size_of_a_sample_is_what_it_takes() {
+    fn the_size_of_a_sample_and_of_a_batch_is_what_it_takes() {
         let size = <Pad<u32> as Collate<Vec<u32>>>::size_bytes(&vec![0; 5]);
         assert_eq!(size, size_of::<Vec<u32>>() + 20);
+        let batch = pad(0_u32).collate(vec![vec![1; 100], vec![2]]).unwrap();
+        let size = <Pad<u32> as Collate<Vec<u32>>>::batch_bytes(&batch).unwrap();
+        assert_eq!(size, size_of_val(&batch) + 2 * 100 * 4 + 2 * size_of::<usize>());
     }
 
     #[test]

@@ -65,6 +65,11 @@ where
     fn size_bytes(sample: &S) -> usize {
         size_bytes(sample)
     }
+
+    fn batch_bytes(batch: &Self::Batch) -> Option<usize> {
+        let values = batch.values.len() * size_of::<S::Element>();
+        Some(size_of_val(batch) + values + batch.offsets.len() * size_of::<usize>())
+    }
 }
 
 /// Samples of different lengths one after the other: what [`ragged`] makes.

@@ -180,4 +180,7 @@ impl<P: Stage, A: Assemble<P>> Job for RemoteJob<P, A> {
     fn size_bytes(&self, seq: u64, row: usize) -> Option<u64> {
         self.batches.size_bytes(seq, row)
     }
+    fn batch_bytes(&self, output: &Self::Output) -> Option<u64> {
+        self.batches.batch_bytes(output)
+    }
 }

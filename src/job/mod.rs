@@ -197,6 +197,11 @@ impl<P: Stage, A: Assemble<P>> Job for BatchJob<P, A> {
         })
     }
 
+    fn batch_bytes(&self, output: &Outcome<A::Batch>) -> Option<u64> {
+        let Ok(Some(batch)) = &output.batch else { return Some(0) };
+        self.recipe.assemble.batch_bytes(batch).map(|bytes| bytes as u64)
+    }
+
     fn size_bytes(&self, seq: u64, row: usize) -> Option<u64> {
         let recipe = &*self.recipe;
         let (epoch, plan) = self.place(seq);

@@ -9,6 +9,10 @@ use crate::sync::{Mutex, lock};
 /// Positions are claimed in order, so when one does not fit, all that is in memory belongs to batches at or before
 /// its own. If its batch is due, the earlier ones are gone, and what is there are rows of the batch that the consumer
 /// waits for: admitting it is the only way on. Hence the bound: the budget, or the batch due where that is larger.
+///
+/// A batch that takes another room than its rows, as padded ones do, is charged that when it is made. Nobody is asked then,
+/// so the bound is exceeded by what the batches in work grow by. It can hold nobody up for good: the batch due is admitted
+/// whatever the account says, and all that is charged to a batch is given back when it is taken.
 #[derive(Debug)]
 pub(crate) struct Budget {
     limit_bytes: u64,
@@ -72,6 +76,16 @@ impl Budget {
         account.charge(seq, actual);
     }
 
+    /// Replaces what the rows of a batch took by what the batch takes, once it is made and before it can be taken.
+    pub(crate) fn settle_batch(&self, seq: u64, bytes: u64) {
+        let mut account = lock(&self.account);
+        let charged = usize::try_from(seq - account.first).ok().and_then(|at| account.charged.get_mut(at));
+        // A batch without rows was never charged anything.
+        let before = charged.map_or(0, std::mem::take);
+        account.used -= before;
+        account.charge(seq, bytes);
+    }
+
     /// Gives back what the batch that the consumer took was charged.
     pub(crate) fn release(&self, seq: u64) {
         let mut account = lock(&self.account);
@@ -101,6 +115,23 @@ mod tests {
         assert_eq!(budget.admit(1, 1, Some(60), || false), None);
         assert_eq!(budget.admit(1, 1, Some(60), || true), Some(60));
         assert_eq!(budget.peak_bytes(), 1060);
+    }
+
+    #[test]
+    fn a_batch_is_charged_its_own_size_once_it_is_made() {
+        let budget = Budget::new(100);
+        assert_eq!(budget.admit(0, 0, Some(20), || true), Some(20));
+        assert_eq!(budget.admit(1, 0, Some(20), || true), Some(20));
+        budget.settle_batch(1, 500);
+        assert_eq!(budget.admit(2, 0, Some(1), || true), None, "the padding counts");
+        assert_eq!(budget.admit(0, 0, Some(20), || true), Some(20), "what is due is let in all the same");
+        // Smaller is possible too, and there may be no rows at all.
+        budget.settle_batch(0, 5);
+        budget.settle_batch(2, 7);
+        budget.release(0);
+        budget.release(1);
+        assert_eq!(budget.admit(3, 2, Some(93), || true), Some(93));
+        assert_eq!(budget.peak_bytes(), 540);
     }
 
     #[test]

@@ -52,6 +52,10 @@ pub(crate) trait Job: Send + Sync + 'static {
     fn close(&self, seq: u64, partial: Self::Partial) -> Self::Output;
     /// The memory that a row will take, in bytes, if that is known before it is loaded.
     fn size_bytes(&self, seq: u64, row: usize) -> Option<u64>;
+    /// The memory that a finished batch takes, in bytes, if that is another than its rows take and is known.
+    fn batch_bytes(&self, _output: &Self::Output) -> Option<u64> {
+        None
+    }
 }
 
 /// What a step came to.
@@ -302,6 +306,12 @@ impl<J: Job> Run<J> {
         let output = self.job.close(seq, partial);
         if let Some(((watch, desk), start)) = watch {
             desk.meter().record_close(watch, start.elapsed());
+        }
+        // Its rows are settled, and the consumer cannot close its account before it is delivered.
+        if let Some(budget) = &self.budget
+            && let Some(bytes) = self.job.batch_bytes(&output)
+        {
+            budget.settle_batch(seq, bytes);
         }
         self.slots.deliver(seq, output);
         // `cancel` raises the breaker before it clears the slots: either it finds this batch, or this sees the
