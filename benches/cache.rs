@@ -61,7 +61,7 @@ where
     Array3<T>: Record + Stack<Layout = Ix3>,
 {
     let cached = images(element).cached_on_disk(path, "").unwrap();
-    cached.prepare(2, |_| {}).unwrap();
+    cached.prepare(2, |_| Ok(())).unwrap();
     cached
 }
 

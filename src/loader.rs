@@ -523,6 +523,9 @@ impl<P, A> LoaderBuilder<P, A> {
     /// thread ends when its `get` returns; dropping the loader does not wait for it. Without a time-out (the default)
     /// a sample that never returns holds up its epoch and the loader's drop for ever.
     ///
+    /// What a sequence does in its `get` counts, such as the end of the file of a
+    /// disk cache (`cached_on_disk`), which is synced with the last sample that is loaded into it.
+    ///
     /// Samples are then loaded one at a time and put in their rows afterwards, which costs an allocation each where
     /// they are arrays. Has no effect without workers, so that one can look at a sample in a debugger.
     pub fn timeout(mut self, timeout: Duration) -> Self {

@@ -74,7 +74,7 @@ fn memory() {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let path = folder.path().join("cache");
         let cached = filled.clone().cached_on_disk(&path, "").expect("a file can be made");
-        cached.prepare(1, |_| {}).expect("it can be filled");
+        cached.prepare(1, |_| Ok(())).expect("it can be filled");
         (folder, path)
     };
     for workers in [0, 1, 3] {

@@ -221,8 +221,9 @@ pub trait SequenceExt: Sequence + Sized {
     /// **Filling.** As long as samples are missing, the file is `path` with `.partial` at its end. A sample is loaded from
     /// this sequence when it is first asked for, and written; any number of threads do so at once. A process that is
     /// killed at any instant leaves a file that the next one goes on with. When the last sample is there, the file is
-    /// synced and renamed to `path`, in the call that brought the last one, which may take as long as the disk needs.
-    /// [`prepare`](DiskCached::prepare) fills the file at once.
+    /// synced and renamed to `path`, in the call that brought the last one, which may take as long as the disk needs: a loader
+    /// with a [time-out](crate::LoaderBuilder::timeout) may report that one sample as late, in the first epoch only.
+    /// [`prepare`](DiskCached::prepare) fills the file at once, and outside of any time-out.
     ///
     /// **Complete.** The file is mapped ([`Mapped`](crate::source::Mapped) tells what that asks of whoever could change it),
     /// and samples are copied from it straight to their rows. If they have one layout, the cache tells it from then on, as
@@ -262,7 +263,7 @@ pub trait SequenceExt: Sequence + Sized {
     /// let dir = tempfile::tempdir()?;
     /// let costly = || from_fn(10, |index| vec![index as f32; 100]);
     /// let cached = costly().cached_on_disk(dir.path().join("cache"), "costly, version 1")?;
-    /// cached.prepare(2, |_| {})?;
+    /// cached.prepare(2, |_| Ok(()))?;
     ///
     /// // In another process:
     /// let cached = costly().cached_on_disk(dir.path().join("cache"), "costly, version 1")?;

@@ -173,33 +173,38 @@ where
     /// Loads every sample that is not in the file yet, checks the others, and completes the file.
     ///
     /// Loads on `num_threads` threads; 0 and 1 stand for the calling one. Whenever a sample is in the file, `progress` is
-    /// told how many are by then, on whichever thread. A complete file is not looked at: it is checked record by record as
-    /// it is used.
+    /// told how many are by then, on whichever thread; an error that it returns ends the loading, as a user's wish does. A
+    /// complete file is not looked at: it is checked record by record as it is used.
     ///
     /// # Errors
     ///
-    /// The error of the first sample that could not be loaded, by index, with that index: the samples that were loaded by
-    /// then stay in the file. Of kind [`State`](ErrorKind::State) if another process is filling the file, or the samples
-    /// change from epoch to epoch and are not kept; of kind [`Io`](ErrorKind::Io) if the file cannot be written.
+    /// That of `progress` as it is, or of the first sample that could not be loaded, by index, with that index: each thread
+    /// ends with the sample that it is at, and the samples that were loaded by then stay in the file. Of kind
+    /// [`State`](ErrorKind::State) if another process is filling the file, or the samples change from epoch to epoch and are
+    /// not kept; of kind [`Io`](ErrorKind::Io) if the file cannot be written.
     ///
     /// # Panics
     ///
-    /// If loading a sample does.
+    /// If loading a sample does, or `progress`: as soon as every thread is done with the sample that it is at.
     ///
     /// # Examples
     ///
     /// ```
     /// use procession::compose::DiskCacheState;
-    /// use procession::{SequenceExt, from_fn};
+    /// use procession::{Error, ErrorKind, SequenceExt, from_fn};
     ///
     /// let dir = tempfile::tempdir()?;
     /// let squares = from_fn(100, |index| index as f32 * index as f32);
     /// let cached = squares.cached_on_disk(dir.path().join("squares"), "version 1")?;
-    /// cached.prepare(2, |num_done| assert!(num_done <= 100))?;
+    /// let wishes_to_stop = || false;
+    /// cached.prepare(2, |num_done| match wishes_to_stop() {
+    ///     true => Err(Error::new(ErrorKind::Interrupted, format!("after {num_done} samples"))),
+    ///     false => Ok(()),
+    /// })?;
     /// assert!(matches!(cached.status().state, DiskCacheState::Complete));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn prepare(&self, num_threads: usize, progress: impl Fn(usize) + Sync) -> Result<()> {
+    pub fn prepare(&self, num_threads: usize, progress: impl Fn(usize) -> Result<()> + Sync) -> Result<()> {
         if matches!(&*self.phase(), Phase::InUse) {
             self.attach()?;
         }
@@ -230,24 +235,35 @@ where
     }
 
     /// Puts every sample into a file, as far as it can be written.
-    fn fill(&self, filling: &Filling, num_threads: usize, progress: &(impl Fn(usize) + Sync)) -> Result<()> {
+    fn fill(
+        &self,
+        filling: &Filling,
+        num_threads: usize,
+        progress: &(impl Fn(usize) -> Result<()> + Sync),
+    ) -> Result<()> {
         let (next, num_done, ends) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
         let failure: Mutex<Option<(usize, Error)>> = Mutex::new(None);
+        let fail = |index: usize, error: Error| {
+            // Relaxed: whoever sees it a sample later stops a sample later.
+            ends.store(true, Ordering::Relaxed);
+            let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
+            if failure.as_ref().is_none_or(|(first, _)| index < *first) {
+                *failure = Some((index, error));
+            }
+        };
         let work = || {
+            let _guard = EndsAll(&ends);
             while !ends.load(Ordering::Relaxed) && filling.stopped().is_none() {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 if index >= self.len {
                     return;
                 }
-                match self.put(filling, index) {
-                    Ok(()) => progress(num_done.fetch_add(1, Ordering::Relaxed) + 1),
-                    Err(error) => {
-                        ends.store(true, Ordering::Relaxed);
-                        let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
-                        if failure.as_ref().is_none_or(|(first, _)| index < *first) {
-                            *failure = Some((index, error));
-                        }
-                    }
+                if let Err(error) = self.put(filling, index) {
+                    return fail(index, self.locate(error, index));
+                }
+                // Where there is a sample at fault, too, that is what is told: no index is as large.
+                if let Err(error) = progress(num_done.fetch_add(1, Ordering::Relaxed) + 1) {
+                    return fail(usize::MAX, error);
                 }
             }
         };
@@ -258,21 +274,22 @@ where
                 let threads: Vec<_> = (0..num_threads).map(|_| scope.spawn(work)).collect();
                 for thread in threads {
                     if let Err(payload) = thread.join() {
-                        ends.store(true, Ordering::Relaxed);
                         resume_unwind(payload);
                     }
                 }
             });
         }
         match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some((index, error)) => {
-                let error = error.with_index(index as u64);
-                Err(match self.inner.file(index) {
-                    Some(file) => error.with_file(file),
-                    None => error,
-                })
-            }
+            Some((_, error)) => Err(error),
             None => Ok(()),
+        }
+    }
+
+    fn locate(&self, error: Error, index: usize) -> Error {
+        let error = error.with_index(index as u64);
+        match self.inner.file(index) {
+            Some(file) => error.with_file(file),
+            None => error,
         }
     }
 
@@ -421,6 +438,17 @@ where
             self.store(filling, index, &sample);
         }
         Ok(sample)
+    }
+}
+
+/// Ends the loading on all threads when it is dropped by a panic: it is passed on only once they are through.
+struct EndsAll<'a>(&'a AtomicBool);
+
+impl Drop for EndsAll<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.store(true, Ordering::Relaxed);
+        }
     }
 }
 

@@ -98,7 +98,7 @@ fn what_the_sequence_knows_is_passed_on() {
     let cached = Told::still(6).cached_on_disk(&path, "key").unwrap();
     for _ in 0..2 {
         assert_eq!((cached.size_bytes(3), cached.file(3)), (Told::new(6).size_bytes(3), Told::new(6).file(3)));
-        cached.prepare(0, |_| {}).unwrap();
+        cached.prepare(0, |_| Ok(())).unwrap();
     }
     let (_dir, path) = place();
     let passing = Counting::new(Told::new(2)).cached_on_disk(&path, "key").unwrap();
@@ -106,7 +106,7 @@ fn what_the_sequence_knows_is_passed_on() {
     Told::assert_known(&passing, 1, 1);
     assert!(passing.inner.counts()[0] > 1 && !path.exists() && !partial(&path).exists());
     assert!(matches!(passing.status().state, DiskCacheState::PassesThrough));
-    assert_eq!(passing.prepare(1, |_| {}).unwrap_err().kind(), ErrorKind::State);
+    assert_eq!(passing.prepare(1, |_| Ok(())).unwrap_err().kind(), ErrorKind::State);
 }
 
 #[test]
@@ -114,12 +114,12 @@ fn sizes_are_known_when_the_file_is_complete() {
     let (_dir, path) = place();
     let cached = ragged(5).cached_on_disk(&path, "key").unwrap();
     assert_eq!(cached.size_bytes(2), None);
-    cached.prepare(1, |_| {}).unwrap();
+    cached.prepare(1, |_| Ok(())).unwrap();
     let sample = cached.get(2).unwrap();
     assert!((sample.size_bytes()..sample.size_bytes() + 100).contains(&cached.size_bytes(2).unwrap()));
     let (_dir, path) = place();
     let cached = rows(5).cached_on_disk(&path, "key").unwrap();
-    cached.prepare(1, |_| {}).unwrap();
+    cached.prepare(1, |_| Ok(())).unwrap();
     assert_eq!((cached.size_bytes(2), cached.layout()), (Some(10), Some(5)));
 }
 
@@ -157,7 +157,7 @@ fn an_error_is_not_kept_and_a_panic_passes() {
     let (_dir, path) = place();
     let cached = Panicking::new(rows(4), [2]).cached_on_disk(&path, "key").unwrap();
     let panics = |threads| {
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| cached.prepare(threads, |_| {}))).unwrap_err()
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| cached.prepare(threads, |_| Ok(())))).unwrap_err()
     };
     for threads in [0, 1, 3] {
         let payload = panics(threads);
@@ -176,6 +176,7 @@ fn preparing_fills_the_file_and_tells_how_far_it_is() {
         let progress = |num_done| {
             told.fetch_add(1, Ordering::Relaxed);
             most.fetch_max(num_done, Ordering::Relaxed);
+            Ok(())
         };
         cached.prepare(threads, progress).unwrap();
         assert!(is_complete(&cached));
@@ -186,11 +187,50 @@ fn preparing_fills_the_file_and_tells_how_far_it_is() {
     let (_dir, path) = place();
     let failing = try_from_fn(20, |index| if index > 7 { Err("no") } else { Ok(index as u8) });
     let cached = failing.cached_on_disk(&path, "key").unwrap();
-    let error = cached.prepare(1, |_| {}).unwrap_err();
+    let error = cached.prepare(1, |_| Ok(())).unwrap_err();
     assert_eq!((error.kind(), error.index()), (ErrorKind::Sample, Some(8)));
     assert_eq!(cached.status().num_cached, 8);
     let cached = Failing::new(Told::still(3), [1]).cached_on_disk(path.with_extension("other"), "key").unwrap();
-    assert_eq!(cached.prepare(2, |_| {}).unwrap_err().file(), Some(Path::new("1")));
+    assert_eq!(cached.prepare(2, |_| Ok(())).unwrap_err().file(), Some(Path::new("1")));
+}
+
+#[test]
+fn preparing_ends_when_it_is_told_to() {
+    for threads in [1, 4] {
+        let (_dir, path) = place();
+        let cached = Counting::new(rows(1000)).cached_on_disk(&path, "key").unwrap();
+        let stop = |num_done| match num_done {
+            3.. => Err(Error::new(ErrorKind::Interrupted, "enough")),
+            _ => Ok(()),
+        };
+        let error = cached.prepare(threads, stop).unwrap_err();
+        assert_eq!((error.kind(), error.message(), error.index()), (ErrorKind::Interrupted, "enough", None));
+        // Each thread finishes the sample that it is at.
+        assert!((3..3 + threads).contains(&cached.status().num_cached), "{}", cached.status());
+        cached.prepare(threads, |_| Ok(())).unwrap();
+        assert!(is_complete(&cached) && cached.inner.counts() == [1; 1000]);
+    }
+}
+
+#[test]
+fn a_panic_ends_the_preparation_on_all_threads() {
+    const THREADS: usize = 4;
+    let (_dir, path) = place();
+    // Each thread has a sample when the last of them panics, so that it is not the one that is joined first.
+    let all_at_work = std::sync::Barrier::new(THREADS);
+    let slow = from_fn(1000, move |index| {
+        if index < THREADS {
+            all_at_work.wait();
+        }
+        assert_ne!(index, THREADS - 1, "one of them");
+        // So slow that many are left when the panic has ended.
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        index as u32
+    });
+    let cached = slow.cached_on_disk(&path, "key").unwrap();
+    let prepared = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| cached.prepare(THREADS, |_| Ok(()))));
+    assert!(prepared.is_err());
+    assert!(cached.status().num_cached < 900, "{}", cached.status());
 }
 
 #[test]
@@ -235,7 +275,7 @@ fn bytes_of_files<S: Sequence<Sample: Record>>(sequence: impl Fn() -> S) -> (Vec
     cached.get(2).unwrap();
     cached.get(0).unwrap();
     let begun = fs::read(partial(&path)).unwrap();
-    cached.prepare(1, |_| {}).unwrap();
+    cached.prepare(1, |_| Ok(())).unwrap();
     (fs::read(&path).unwrap(), begun)
 }
 
@@ -395,7 +435,7 @@ fn a_file_made_for_something_else_is_refused_and_replaced_if_asked_for() {
         let (_dir, path) = place();
         let cached = rows(4).cached_on_disk(&path, "one").unwrap();
         let file = if complete {
-            cached.prepare(1, |_| {}).unwrap();
+            cached.prepare(1, |_| Ok(())).unwrap();
             path.clone()
         } else {
             cached.get(1).unwrap();
@@ -421,7 +461,7 @@ fn a_file_made_for_something_else_is_refused_and_replaced_if_asked_for() {
         if complete {
             assert_eq!(fs::read(&path).unwrap(), bytes, "the old one stays until the new one is complete");
         }
-        rebuilt.prepare(2, |_| {}).unwrap();
+        rebuilt.prepare(2, |_| Ok(())).unwrap();
         assert!(is_complete(&rebuilt));
         let later = DiskCacheOptions::new(&path, "two").rebuild(true).open(Counting::new(rows(4))).unwrap();
         assert_eq!((samples(&later), later.inner.total()), (samples(&rows(4)), 0), "one that fits is used");
@@ -447,7 +487,7 @@ fn samples_of_another_layout_are_not_taken() {
     let mut row = [9; 6];
     other.get_into(1, &mut row).unwrap();
     assert_eq!((row, other.status().num_damaged), ([1; 6], 1));
-    other.prepare(1, |_| {}).unwrap();
+    other.prepare(1, |_| Ok(())).unwrap();
     let error = told(5).cached_on_disk(&path, "key").unwrap_err();
     assert!(error.message().starts_with("a cache file of samples of layout [6], expected [5]; "), "{error}");
     assert_eq!(error.kind(), ErrorKind::State);
@@ -456,7 +496,7 @@ fn samples_of_another_layout_are_not_taken() {
 
     let (_dir, path) = place();
     let mixed = || from_fn(4, |index| ndarray::Array1::from_elem(5 + index % 2, 7_u8));
-    mixed().cached_on_disk(&path, "key").unwrap().prepare(1, |_| {}).unwrap();
+    mixed().cached_on_disk(&path, "key").unwrap().prepare(1, |_| Ok(())).unwrap();
     let error = told(5).cached_on_disk(&path, "key").unwrap_err();
     assert!(error.message().starts_with("a cache file of samples of different layouts, expected [5]; "), "{error}");
 }
@@ -517,11 +557,11 @@ fn of_two_that_fill_a_file_the_second_does_without_it() {
     let asked = second.inner.total();
     assert_eq!(second.get(1).unwrap(), [1; 5]);
     assert_eq!((second.inner.total(), second.layout()), (asked + 1, None));
-    assert_eq!(second.prepare(1, |_| {}).unwrap_err().message(), "another process is filling the cache file");
+    assert_eq!(second.prepare(1, |_| Ok(())).unwrap_err().message(), "another process is filling the cache file");
     second.on_epoch_start(1).unwrap();
     assert!(matches!(second.status().state, DiskCacheState::InUse));
     // The first is done: the second finds its file at the start of the next epoch.
-    first.prepare(1, |_| {}).unwrap();
+    first.prepare(1, |_| Ok(())).unwrap();
     second.on_epoch_start(2).unwrap();
     assert!(is_complete(&second));
     let asked = second.inner.total();
@@ -535,8 +575,8 @@ fn of_two_that_fill_a_file_the_second_does_without_it() {
     second.on_epoch_start(3).unwrap();
     assert_eq!(second.status().to_string(), "being filled, 1 of 6 samples, 0 damaged");
     let third = cached();
-    second.prepare(2, |_| {}).unwrap();
-    third.prepare(2, |_| {}).unwrap();
+    second.prepare(2, |_| Ok(())).unwrap();
+    third.prepare(2, |_| Ok(())).unwrap();
     assert!(is_complete(&third) && third.inner.total() == 0);
 }
 
@@ -560,13 +600,13 @@ fn when_a_file_cannot_be_written_samples_come_all_the_same() {
     assert_eq!((error.kind(), error.message()), (ErrorKind::Io, "cannot write the cache file"));
     assert_eq!((error.file(), cached.status().num_cached), (Some(&*partial(&path)), 1));
     assert_eq!(cached.inner.counts(), [3, 1, 3, 3, 3, 3], "what is in the file still comes from it");
-    let failed = cached.prepare(2, |_| {}).unwrap_err();
+    let failed = cached.prepare(2, |_| Ok(())).unwrap_err();
     assert_eq!((failed.kind(), failed.message()), (ErrorKind::Io, "the cache file could not be filled"));
     assert!(std::error::Error::source(&failed).unwrap().to_string().starts_with("cannot write the cache file (file "));
     // A later process goes on with what was written.
     drop(cached);
     let later = Counting::new(rows(6)).cached_on_disk(&path, "key").unwrap();
-    later.prepare(1, |_| {}).unwrap();
+    later.prepare(1, |_| Ok(())).unwrap();
     assert_eq!(later.inner.counts(), [1, 0, 1, 1, 1, 1]);
 }
 
@@ -580,7 +620,7 @@ fn a_record_that_is_damaged_after_it_was_written_is_loaded_each_time() {
         assert_eq!(cached.get(1).unwrap(), [1; 5]);
     }
     assert_eq!((cached.inner.counts(), cached.status().num_damaged), (vec![0, 4, 0], 1));
-    cached.prepare(1, |_| {}).unwrap();
+    cached.prepare(1, |_| Ok(())).unwrap();
     assert_eq!(samples(&cached), samples(&rows(3)));
     assert_eq!((cached.status().num_cached, cached.status().num_damaged), (2, 1));
     // In its row, too, where the file alone tells the layout.
@@ -592,7 +632,7 @@ fn a_record_that_is_damaged_after_it_was_written_is_loaded_each_time() {
 #[test]
 fn a_damaged_sample_of_another_layout_is_an_error_and_no_panic() {
     let (_dir, path) = place();
-    rows(3).cached_on_disk(&path, "key").unwrap().prepare(1, |_| {}).unwrap();
+    rows(3).cached_on_disk(&path, "key").unwrap().prepare(1, |_| Ok(())).unwrap();
     let mut bytes = fs::read(&path).unwrap();
     let end = bytes.windows(2).rposition(|pair| pair == [1, 0]).unwrap();
     bytes[end] ^= 1;
@@ -608,7 +648,7 @@ fn a_damaged_sample_of_another_layout_is_an_error_and_no_panic() {
 #[test]
 fn bytes_with_a_right_checksum_that_are_no_sample_are_damaged() {
     let (_dir, path) = place();
-    from_fn(2, |_| [1_u8]).cached_on_disk(&path, "key").unwrap().prepare(1, |_| {}).unwrap();
+    from_fn(2, |_| [1_u8]).cached_on_disk(&path, "key").unwrap().prepare(1, |_| Ok(())).unwrap();
     let mut bytes = fs::read(&path).unwrap();
     // The same file says of itself that it holds flags; only the second is one.
     let flags = Header { num_samples: 2, key: "key".to_owned(), records: "vec<bool>".to_owned() };
@@ -647,13 +687,13 @@ fn a_file_that_is_removed_while_it_is_filled_replaces_no_other() {
     fs::remove_file(partial(&path)).unwrap();
     let second = rows(3).cached_on_disk(&path, "key").unwrap();
     second.get(1).unwrap();
-    let error = first.prepare(1, |_| {}).unwrap_err();
+    let error = first.prepare(1, |_| Ok(())).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::State);
     let expected = "the cache file was removed or replaced while it was being filled";
     assert_eq!(stopped(&first).message(), expected);
     assert_eq!(samples(&first), samples(&rows(3)));
     assert!(!path.exists());
-    second.prepare(1, |_| {}).unwrap();
+    second.prepare(1, |_| Ok(())).unwrap();
     assert!(is_complete(&second));
 }
 
@@ -664,7 +704,7 @@ fn a_name_need_not_be_text() {
 
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(std::ffi::OsStr::from_bytes(b"c\xffche"));
-    rows(3).cached_on_disk(&path, "key").unwrap().prepare(1, |_| {}).unwrap();
+    rows(3).cached_on_disk(&path, "key").unwrap().prepare(1, |_| Ok(())).unwrap();
     assert!(path.exists());
     let later = Counting::new(rows(3)).cached_on_disk(&path, "key").unwrap();
     assert_eq!((samples(&later), later.inner.total()), (samples(&rows(3)), 0));
@@ -679,7 +719,7 @@ fn a_file_that_must_not_be_read_or_written_is_an_error() {
     let cached = rows(3).cached_on_disk(&path, "key").unwrap();
     for (file, mode) in [(partial(&path), 0o400), (path.clone(), 0o000)] {
         if file == path {
-            cached.prepare(1, |_| {}).unwrap();
+            cached.prepare(1, |_| Ok(())).unwrap();
         }
         fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
         // The superuser may do it all the same.
@@ -694,7 +734,7 @@ fn a_file_that_must_not_be_read_or_written_is_an_error() {
 #[test]
 fn a_file_in_memory_may_shrink() {
     let (_dir, path) = place();
-    ragged(5).cached_on_disk(&path, "key").unwrap().prepare(1, |_| {}).unwrap();
+    ragged(5).cached_on_disk(&path, "key").unwrap().prepare(1, |_| Ok(())).unwrap();
     let cached = DiskCacheOptions::new(&path, "key").in_memory(true).open(Counting::new(ragged(5))).unwrap();
     fs::write(&path, b"").unwrap();
     assert_eq!((samples(&cached), cached.inner.total()), (samples(&ragged(5)), 0));
@@ -704,7 +744,7 @@ fn a_file_in_memory_may_shrink() {
 fn long_records_begin_where_memory_is_copied_best() {
     let (_dir, path) = place();
     let mixed = || from_fn(6, |index| vec![index as u8; [3, 2000][index % 2]]);
-    mixed().cached_on_disk(&path, "key").unwrap().prepare(3, |_| {}).unwrap();
+    mixed().cached_on_disk(&path, "key").unwrap().prepare(3, |_| Ok(())).unwrap();
     let bytes = fs::read(&path).unwrap();
     for (index, len) in [(1, 2000), (2, 3), (3, 2000)] {
         let start = bytes.windows(len).position(|window| window == &mixed().get(index).unwrap()[..]).unwrap();
@@ -727,7 +767,7 @@ fn what_was_hardly_begun_is_begun_again() {
     let data_start = fs::metadata(partial(&path)).unwrap().len() as usize;
     for bytes in [vec![], vec![0; 5], vec![0; data_start], header[..5].to_vec(), header[..100].to_vec()] {
         fs::write(partial(&path), bytes).unwrap();
-        rows(3).cached_on_disk(&path, "key").unwrap().prepare(1, |_| {}).unwrap();
+        rows(3).cached_on_disk(&path, "key").unwrap().prepare(1, |_| Ok(())).unwrap();
         assert_eq!(samples(&rows(3).cached_on_disk(&path, "key").unwrap()), samples(&rows(3)));
         fs::remove_file(&path).unwrap();
     }
@@ -741,7 +781,7 @@ fn records_without_bytes_lie_within_the_file() {
     // Some bytes that belong to no record.
     let bytes = fs::read(partial(&path)).unwrap();
     fs::write(partial(&path), [&bytes[..], &[1, 2, 3]].concat()).unwrap();
-    nothing().prepare(1, |_| {}).unwrap();
+    nothing().prepare(1, |_| Ok(())).unwrap();
     let later = nothing();
     assert_eq!((samples(&later), later.inner.total(), later.status().num_damaged), (vec![[]; 3], 0, 0));
 }
@@ -810,7 +850,7 @@ fn of_several_samples_that_fail_the_first_is_told() {
         Err(index.to_string())
     });
     let cached = failing.cached_on_disk(&path, "key").unwrap();
-    assert_eq!(cached.prepare(2, |_| {}).unwrap_err().index(), Some(0));
+    assert_eq!(cached.prepare(2, |_| Ok(())).unwrap_err().index(), Some(0));
 }
 
 #[test]
@@ -822,7 +862,7 @@ fn whoever_has_prepared_a_file_finds_it_complete() {
             for threads in [0, 0, 2] {
                 let cached = &cached;
                 scope.spawn(move || {
-                    cached.prepare(threads, |_| {}).unwrap();
+                    cached.prepare(threads, |_| Ok(())).unwrap();
                     assert!(is_complete(cached), "{}", cached.status());
                 });
             }
