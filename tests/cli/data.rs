@@ -327,6 +327,48 @@ fn shards_are_not_mixed_with_others() {
     assert!(code == 1 && stderr.contains("the field `txt` twice") && stderr.contains("1.png"), "{stderr}");
 }
 
+/// What is in a folder, by name, hidden or not.
+fn contents(dir: &Path) -> Vec<(String, Vec<u8>)> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
+    let mut files: Vec<_> =
+        entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn shards_are_replaced_by_whole_ones_only() {
+    let pets = pets();
+    let out = tempfile::tempdir().unwrap();
+    let pack = |folder: &Path, more: &[&str]| {
+        run(&[&["pack", text(folder), text(out.path()), "--max-samples", "1"], more].concat())
+    };
+    // The last sample cannot be packed.
+    let refused =
+        folder(&[("a/1.png", "png_rgb_8.png"), ("z/2.png", "png_rgb_8.png"), ("z/2.txt", ""), ("z/2.TXT", "")]);
+    let (code, _, stderr) = pack(refused.path(), &[]);
+    assert!(code == 1 && stderr.contains("the field `txt` twice"), "{stderr}");
+    assert_eq!(contents(out.path()), [], "a shard of some samples would pass for one of all");
+    assert_eq!(pack(pets.path(), &[]).0, 0);
+    let before = contents(out.path());
+    assert_eq!(before.len(), 6 + 1);
+    assert_eq!(pack(refused.path(), &["--force"]).0, 1);
+    assert!(contents(out.path()) == before, "what is there stays until there is something better");
+    // What a crash left is in nobody's way.
+    fs::create_dir_all(out.path().join(".shard-%06d.tar.tmp/left")).unwrap();
+    let one = folder(&[("bird/1.png", "png_rgb_8.png")]);
+    let (code, shown, _) = pack(one.path(), &["--force"]);
+    assert!(code == 0 && shown.contains("shard-000000.tar  1 sample"), "{shown}");
+    let names: Vec<String> = contents(out.path()).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["classes.txt", "shard-000000.tar"]);
+    assert_eq!(fs::read_to_string(out.path().join("classes.txt")).unwrap(), "bird\n");
+    // A folder is nothing that is replaced.
+    fs::create_dir(out.path().join("shard-1.tar")).unwrap();
+    let (code, _, stderr) = pack(pets.path(), &["--force"]);
+    assert!(code == 1 && stderr.contains("it is no file"), "{stderr}");
+    assert!(out.path().join("shard-000000.tar").exists());
+}
+
 #[test]
 fn folders_to_train_and_to_test_with_are_two_parts() {
     let dir = tempfile::tempdir().unwrap();

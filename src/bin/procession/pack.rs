@@ -1,7 +1,8 @@
 //! `procession pack`: a folder of images as tar shards.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -20,6 +21,9 @@ use crate::stop::Stop;
 /// A sample is an image, the number of its class in the field `cls`, and the files beside it whose names are the image's
 /// with another extension: `a.jpg`, `a.txt` and `a.box.json` make one sample. All are stored as they are. The names of
 /// the classes are written to `classes.txt` beside the shards, one on each line. The same folder gives the same shards.
+///
+/// Shards are written to a hidden folder beside their places, and put there once all of them are whole: an error or Ctrl-C
+/// leaves what was there as it was, also with --force.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The folder, with a folder for each class
@@ -70,10 +74,11 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<(), Stop> {
     check_apart(&args.folder, &names)?;
     check_classes(folder.classes(), &names, args.force)?;
     let options = ShardWriter::options().max_samples(args.max_samples).max_bytes(args.max_bytes);
-    let writer = create(options, &pattern, args.force)?;
+    let (staging, writer) = Staging::begin(options, &pattern, args.force)?;
     let keys = Keys { root: &args.folder, taken: HashSet::new() };
     let shards = write(&folder, &beside, args.shuffle, keys, writer)?;
-    replace_file(&names, folder.classes().iter().map(|name| format!("{name}\n")).collect::<String>().as_bytes())?;
+    let list: String = folder.classes().iter().map(|name| format!("{name}\n")).collect();
+    let shards = staging.put_in_place(shards, &names, &list, args.force)?;
     let summary = Summary {
         samples: shards.iter().map(|shard| shard.num_samples).sum(),
         size_bytes: shards.iter().map(|shard| shard.size_bytes).sum(),
@@ -141,22 +146,126 @@ fn check_classes(classes: &[String], names: &Path, force: bool) -> Result<()> {
     Ok(())
 }
 
-/// Begins shards; with `force`, once those of the pattern that are there are removed.
-fn create(options: ShardWriterOptions, pattern: &Path, force: bool) -> Result<ShardWriter> {
-    loop {
-        let error = match options.clone().create(pattern) {
-            Ok(writer) => return Ok(writer),
-            Err(error) => error,
-        };
-        // An error about a file that is there and ends so is about a shard of the pattern.
-        let is_shard = |file: &&Path| file.extension().is_some_and(|extension| extension == "tar") && file.is_file();
-        let Some(shard) = error.file().filter(is_shard) else { return Err(error) };
-        if !force {
-            let message = "there is a shard of this name already, which --force would replace";
-            return Err(Error::new(error.kind(), message).with_file(shard));
+/// Where shards are written until all of them are whole: a folder beside their places, so that each gets its place by being
+/// renamed. Dropped before that it is removed.
+struct Staging<'a> {
+    pattern: &'a Path,
+    folder: PathBuf,
+    is_to_stay: bool,
+}
+
+impl<'a> Staging<'a> {
+    /// Begins shards of a pattern of which there are none yet, or with `force` some.
+    fn begin(options: ShardWriterOptions, pattern: &'a Path, force: bool) -> Result<(Self, ShardWriter)> {
+        // The name is always the same, so that what a crash left is replaced. Readers pass over what is hidden.
+        let name = pattern.file_name().unwrap_or_default();
+        let folder = pattern.with_file_name(format!(".{}.tmp", name.to_string_lossy()));
+        // The writer knows what a pattern is; what is there already is for this command to judge.
+        if let Err(error) = options.clone().create(pattern) {
+            let old = if error.kind() == ErrorKind::Io { existing(pattern).unwrap_or_default() } else { Vec::new() };
+            if old.is_empty() {
+                return Err(error);
+            }
+            allow(&old, force)?;
         }
-        fs::remove_file(shard).map_err(|cause| Error::from(cause).with_file(shard))?;
+        match fs::remove_dir_all(&folder) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(Error::from(cause).with_file(folder)),
+            _ => {}
+        }
+        let staging = Self { pattern, folder, is_to_stay: false };
+        let writer = options.create(staging.folder.join(name))?;
+        Ok((staging, writer))
     }
+
+    /// Removes the old shards, if there are some, and puts the new ones in their places. In between there is the time of a few
+    /// renames, in which some are missing; never are there shards of one set beside the classes of the other.
+    fn put_in_place(
+        mut self,
+        shards: Vec<WrittenShard>,
+        names: &Path,
+        list: &str,
+        force: bool,
+    ) -> Result<Vec<WrittenShard>> {
+        // What can fail for want of room has failed before anything is removed.
+        let staged_names = self.folder.join(CLASSES);
+        replace_file(&staged_names, list.as_bytes())?;
+        let old = existing(self.pattern)?;
+        allow(&old, force)?;
+        self.is_to_stay = true;
+        let placed = place(&old, shards, (&staged_names, names)).map_err(|error| {
+            let message =
+                format!("the new shards are whole, in {}, but not all in their places", self.folder.display());
+            Error::new(error.kind(), message).with_cause(error)
+        })?;
+        self.is_to_stay = false;
+        Ok(placed)
+    }
+}
+
+impl Drop for Staging<'_> {
+    fn drop(&mut self) {
+        if !self.is_to_stay {
+            // What cannot be removed is hidden, and in nobody's way.
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+/// Refuses shards that are there, unless they are to be replaced.
+fn allow(old: &[PathBuf], force: bool) -> Result<()> {
+    match old.iter().find(|path| !force || !path.is_file()) {
+        Some(path) => {
+            let hint = if path.is_file() { ", which --force would replace" } else { ", and it is no file" };
+            let message = format!("there is a shard of this name already{hint}");
+            Err(Error::new(ErrorKind::Io, message).with_file(path))
+        }
+        None => Ok(()),
+    }
+}
+
+/// What has a name of the pattern, by name.
+fn existing(pattern: &Path) -> Result<Vec<PathBuf>> {
+    let folder = pattern.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = pattern.file_name().unwrap_or_default().to_string_lossy();
+    let Some((before, after)) = name.split_once('%').and_then(|(before, rest)| Some((before, rest.split_once('d')?.1)))
+    else {
+        return Ok(Vec::new());
+    };
+    let failed = |cause: io::Error| Error::from(cause).with_file(folder);
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let number = name.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+        if number.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Puts shards, and the list of their classes, in the place of old ones.
+fn place(old: &[PathBuf], shards: Vec<WrittenShard>, (staged, names): (&Path, &Path)) -> Result<Vec<WrittenShard>> {
+    for path in old {
+        fs::remove_file(path).map_err(|cause| Error::from(cause).with_file(path))?;
+    }
+    let rename = |from: &Path, to: &Path| fs::rename(from, to).map_err(|cause| Error::from(cause).with_file(to));
+    rename(staged, names)?;
+    let folder = names.parent().unwrap_or(Path::new("")).to_owned();
+    let mut placed = Vec::new();
+    for mut shard in shards {
+        let path = folder.join(shard.path.file_name().unwrap_or_default());
+        rename(&shard.path, &path)?;
+        shard.path = path;
+        placed.push(shard);
+    }
+    if cfg!(unix) {
+        // The bytes are on the disk. That their names are too is as sure as the file system makes it.
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { &folder };
+        let _ = File::open(folder).and_then(|folder| folder.sync_all());
+    }
+    Ok(placed)
 }
 
 fn write(
@@ -174,9 +283,8 @@ fn write(
     for position in 0..num_samples {
         if interrupt::requested() {
             bar.finish_and_clear();
-            let whole = count(writer.shards().len() as u64, "shard", "shards");
             let (done, all) = (thousands(position), thousands(num_samples));
-            return Err(Stop::Interrupted(format!("after {done} of {all} samples; {whole} whole")));
+            return Err(Stop::Interrupted(format!("after {done} of {all} samples, no shard of which was kept")));
         }
         let index = order.as_ref().map_or(position, |order| order.index(0, position)) as usize;
         append(folder, beside, index, &mut keys, &mut writer).inspect_err(|_| bar.finish_and_clear())?;
