@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use super::blob::Blob;
+#[cfg(feature = "image")]
+use super::walk::PassedOver;
 use crate::error::Result;
 use crate::sequence::Sequence;
 
@@ -27,6 +29,8 @@ use crate::sequence::Sequence;
 pub struct Files {
     paths: Vec<PathBuf>,
     limit_bytes: u64,
+    #[cfg(feature = "image")]
+    passed_over: Vec<PassedOver>,
 }
 
 impl Files {
@@ -35,7 +39,18 @@ impl Files {
 
     /// These files. Whether they are there shows when they are read.
     pub fn new(paths: impl IntoIterator<Item = impl Into<PathBuf>>) -> Self {
-        Self { paths: paths.into_iter().map(Into::into).collect(), limit_bytes: Self::LIMIT_BYTES }
+        Self {
+            paths: paths.into_iter().map(Into::into).collect(),
+            limit_bytes: Self::LIMIT_BYTES,
+            #[cfg(feature = "image")]
+            passed_over: Vec::new(),
+        }
+    }
+
+    /// These files of a folder, in which something was passed over.
+    #[cfg(feature = "image")]
+    pub(super) fn of_folder(paths: Vec<PathBuf>, passed_over: Vec<PassedOver>) -> Self {
+        Self { passed_over, ..Self::new(paths) }
     }
 
     /// The most bytes that a file may have. To load a larger one is an error of kind [`Limit`](crate::ErrorKind::Limit),
@@ -43,6 +58,13 @@ impl Files {
     pub fn limit_bytes(mut self, limit_bytes: u64) -> Self {
         self.limit_bytes = limit_bytes;
         self
+    }
+
+    /// What is in the folder and no sample, if they are those of a
+    /// [folder](super::ImageFolder::open_unlabelled); nothing if they were named one by one.
+    #[cfg(feature = "image")]
+    pub fn passed_over(&self) -> &[PassedOver] {
+        &self.passed_over
     }
 
     /// The paths.

@@ -70,7 +70,7 @@ impl ImageFolderOptions {
         if walk.files.is_empty() {
             return Err(nothing(path, &walk.passed_over));
         }
-        Ok(Files::new(walk.files).limit_bytes(self.limit_bytes))
+        Ok(Files::of_folder(walk.files, walk.passed_over).limit_bytes(self.limit_bytes))
     }
 
     /// The label of a class's folder, which is added to the classes unless these were given.

@@ -142,12 +142,7 @@ fn inspect_opens_every_kind() {
         ("images", "IDX", 2, json!([{"name": "sample", "type": "u8 [3, 4]"}])),
         ("a.npy", "NumPy array", 3, json!([{"name": "sample", "type": "i16 [2]"}])),
         ("b.npz", "NumPy archive", 2, json!([{"name": "sample", "type": "f32 [2]"}])),
-        (
-            "flat",
-            "folder of images without classes",
-            1,
-            json!([{"name": "image", "type": "image file"}, {"name": "label", "type": "u32"}]),
-        ),
+        ("flat", "folder of images without classes", 1, json!([{"name": "image", "type": "image file"}])),
     ] {
         let found = inspect(&path(name), &[]);
         assert_eq!((&found["kind"], &found["parts"][0]["samples"]), (&json!(kind), &json!(samples)), "{name}");
@@ -367,6 +362,86 @@ fn shards_are_replaced_by_whole_ones_only() {
     let (code, _, stderr) = pack(pets.path(), &["--force"]);
     assert!(code == 1 && stderr.contains("it is no file"), "{stderr}");
     assert!(out.path().join("shard-000000.tar").exists());
+}
+
+#[test]
+fn every_folder_of_a_split_is_a_part() {
+    let image = "png_rgb_8.png";
+    let dir = folder(&[
+        ("train/cat/1.png", image),
+        ("train/dog/1.png", image),
+        ("test/cat/1.png", image),
+        ("test/dog/1.png", image),
+        ("val/cat/1.png", image),
+        ("val/dog/1.png", ""),
+        ("val/dog/notes.txt", ""),
+        ("more/cat/1.png", image),
+        ("README", ""),
+        (".hidden", ""),
+    ]);
+    let found = inspect(dir.path(), &[]);
+    let names: Vec<_> = found["parts"].as_array().unwrap().iter().map(|part| part["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["train", "test", "val"]);
+    let reasons =
+        json!({"hidden": 1, "beside the folders to train and to test with": 2, "not a known kind of file": 1});
+    assert_eq!((&found["passed_over"]["count"], &found["passed_over"]["by_reason"]), (&json!(4), &reasons));
+    let (code, shown, _) = run(&["verify", text(dir.path())]);
+    assert!(code == 1 && shown.contains("val 1: ") && shown.contains("6 samples checked"), "{shown}");
+}
+
+#[test]
+fn images_to_test_with_may_be_without_labels() {
+    let image = "png_rgb_8.png";
+    let dir = folder(&[
+        ("train/cat/1.png", image),
+        ("train/dog/1.png", image),
+        ("test/1.png", image),
+        ("test/2.png", ""),
+        ("test/ids.csv", ""),
+    ]);
+    let found = inspect(dir.path(), &[]);
+    assert_eq!(found["kind"], "folders of images by class, and `test` without labels");
+    assert_eq!((&found["classes"], &found["passed_over"]["count"]), (&json!(["cat", "dog"]), &json!(1)));
+    let parts = found["parts"].as_array().unwrap();
+    let samples: Vec<_> = parts.iter().map(|part| (&part["samples"], part.get("class_counts"))).collect();
+    assert_eq!(samples, [(&json!(2), Some(&json!([1, 1]))), (&json!(2), None)]);
+    assert_eq!(parts[1]["fields"], json!([{"name": "image", "type": "image file"}]));
+    assert!(run(&["verify", text(dir.path())]).1.contains("test 1: "));
+
+    // The other way round there is nothing to learn from.
+    let dir = folder(&[("train/1.png", image), ("test/cat/1.png", image)]);
+    let (code, _, stderr) = run(&["inspect", text(dir.path())]);
+    assert!(code == 1 && stderr.contains("expected folders of classes as in `test`"), "{stderr}");
+    let dir = folder(&[("train/cat/1.png", image), ("test/notes.txt", "")]);
+    let (code, _, stderr) = run(&["inspect", text(dir.path())]);
+    assert!(code == 1 && stderr.contains("no image in the folder") && stderr.contains("test"), "{stderr}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_folder_that_cannot_be_read_is_told() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let dir = folder(&[("train/cat/1.png", "png_rgb_8.png"), ("test/cat/1.png", "png_rgb_8.png")]);
+    let locked = dir.path().join("test");
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o000)).unwrap();
+    // Some may read everything.
+    if fs::read_dir(&locked).is_err() {
+        let (code, _, stderr) = run(&["inspect", text(dir.path())]);
+        assert!(code == 1 && stderr.contains("denied") && stderr.contains("test"), "{stderr}");
+    }
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn what_a_flat_folder_passes_over_counts() {
+    let dir = folder(&[("1.png", "png_rgb_8.png"), ("sub/2.png", "png_rgb_8.png"), ("sub/notes.xyz", "")]);
+    fs::remove_dir_all(dir.path().join("sub")).unwrap();
+    fs::write(dir.path().join("notes.xyz"), "text").unwrap();
+    assert_eq!(inspect(dir.path(), &[])["passed_over"]["by_reason"], json!({"not a known kind of file": 1}));
+    assert!(stdout(&["verify", text(dir.path())]).contains(", 1 files passed over"));
+    let (code, shown, stderr) = run(&["verify", text(dir.path()), "--strict"]);
+    assert!(code == 1 && shown.contains("notes.xyz") && stderr.contains("1 files were passed over"), "{stderr}");
 }
 
 #[test]

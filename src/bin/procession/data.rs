@@ -6,13 +6,14 @@ use std::sync::Arc;
 use ndarray::IxDyn;
 use procession::image::{DecodeOptions, Image, ImageFormat};
 use procession::source::{
-    ArrowTable, Blob, Cifar, CifarPart, Idx, IdxType, ImageFolder, ImageList, Mnist, Npy, NpyElement, NpyType, Npz,
-    ParquetTable, TarSample, TarShards,
+    ArrowTable, Blob, Cifar, CifarPart, Idx, IdxType, ImageList, Mnist, Npy, NpyElement, NpyType, Npz, ParquetTable,
+    TarSample, TarShards,
 };
 use procession::{Error, ErrorKind, Result, Sequence, SequenceExt, collate};
 
 use crate::csv_table;
 use crate::flat::{self, TokenArgs, TokenFacts};
+use crate::folders;
 use crate::output::count;
 use crate::tables;
 use crate::workload::{self, Column, MakeWorkload, Workload, touched};
@@ -149,38 +150,7 @@ fn open_folder(path: &Path) -> Result<Data> {
     if has(&|name| extension(Path::new(name)) == "tar") {
         return tar(path);
     }
-    match TEST_FOLDERS.iter().find(|&&test| has(&|name| name == test)) {
-        Some(test) if has(&|name| name == "train") => train_and_test(path, test),
-        _ => images(path),
-    }
-}
-
-/// What the folder beside `train` may be called.
-const TEST_FOLDERS: [&str; 4] = ["test", "val", "validation", "valid"];
-
-/// A folder of images by class to train with, and one to test with. Folders of these names that hold images themselves are
-/// classes.
-fn train_and_test(path: &Path, test: &str) -> Result<Data> {
-    let (Ok(train), Ok(tested)) = (ImageFolder::open(path.join("train")), ImageFolder::open(path.join(test))) else {
-        return images(path);
-    };
-    if train.classes() != tested.classes() {
-        let message = format!("classes {:?}, expected {:?} as in `train`", tested.classes(), train.classes());
-        return Err(Error::new(ErrorKind::Format, message).with_file(path.join(test)));
-    }
-    let classes = train.classes().to_vec();
-    let mut passed_over = passed_over(&train);
-    passed_over.extend(self::passed_over(&tested));
-    let parts = [("train", train), (test, tested)].map(|(name, folder)| {
-        let counts = counts(folder.labels());
-        picture_files(name, Arc::new(folder), Some(counts))
-    });
-    let num_passed_over = passed_over.len() as u64;
-    Ok(Data { passed_over, num_passed_over, ..data("folders of images by class", classes, parts.into()) })
-}
-
-fn passed_over(folder: &ImageFolder) -> Vec<(String, String)> {
-    folder.passed_over().iter().map(|passed| (passed.path.display().to_string(), passed.reason.to_string())).collect()
+    folders::open(path, &names)
 }
 
 fn open_file(path: &Path, tokens: &TokenArgs) -> Result<Data> {
@@ -242,7 +212,7 @@ fn bin(path: &Path, tokens: &TokenArgs) -> Result<Data> {
 }
 
 /// How often each label occurs.
-fn counts(labels: &[u32]) -> Vec<u64> {
+pub(crate) fn counts(labels: &[u32]) -> Vec<u64> {
     let num_classes = labels.iter().max().map_or(0, |&most| most as usize + 1);
     // Labels that are not classes, such as numbers of people, make no table.
     if num_classes > 1_000_000 {
@@ -253,32 +223,17 @@ fn counts(labels: &[u32]) -> Vec<u64> {
     counts
 }
 
-fn picture_files(name: &str, files: Arc<dyn Sequence<Sample = (Blob, u32)>>, class_counts: Option<Vec<u64>>) -> Part {
+pub(crate) fn picture_files(
+    name: &str,
+    files: Arc<dyn Sequence<Sample = (Blob, u32)>>,
+    class_counts: Option<Vec<u64>>,
+) -> Part {
     let checked = Arc::clone(&files);
     let check = move |index| DecodeOptions::new().decode(&checked.get(index)?.0).map(drop);
     Part {
         class_counts,
         pictures: Some(Pictures::Files(Arc::clone(&files))),
         ..Part::new(name, files.len(), vec![field("image", "image file"), field("label", "u32")], check)
-    }
-}
-
-fn images(path: &Path) -> Result<Data> {
-    match ImageFolder::open(path) {
-        Ok(folder) => {
-            let (classes, class_counts) = (folder.classes().to_vec(), counts(folder.labels()));
-            let passed_over = passed_over(&folder);
-            let num_passed_over = passed_over.len() as u64;
-            let part = picture_files("all", Arc::new(folder), Some(class_counts));
-            Ok(Data { passed_over, num_passed_over, ..data("folder of images by class", classes, vec![part]) })
-        }
-        // Without folders of classes the images may lie in the folder itself.
-        Err(error) if error.kind() == ErrorKind::Format => {
-            let files = ImageFolder::open_unlabelled(path).map_err(|_| error)?;
-            let part = picture_files("all", Arc::new(files.map(|file| (file, 0))), None);
-            Ok(data("folder of images without classes", Vec::new(), vec![part]))
-        }
-        Err(error) => Err(error),
     }
 }
 
@@ -326,7 +281,8 @@ fn tar(path: &Path) -> Result<Data> {
         let sample = checked.get(index)?;
         for field in sample.fields() {
             match &*field.extension().unwrap_or_default() {
-                extension if ImageFormat::of(&field).is_some() || is_image(extension) => {
+                // What it begins with does not tell: text and numbers may begin as an image does.
+                extension if is_image(extension) => {
                     DecodeOptions::new().decode(&field)?;
                 }
                 "txt" | "json" => {

@@ -12,6 +12,7 @@ mod chart;
 mod csv_table;
 mod data;
 mod flat;
+mod folders;
 mod images;
 mod inspect;
 mod interrupt;
