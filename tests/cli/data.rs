@@ -434,6 +434,21 @@ fn a_folder_that_cannot_be_read_is_told() {
 }
 
 #[test]
+fn text_that_begins_as_an_image_is_text() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = ShardWriter::create(dir.path().join("s-%d.tar")).unwrap();
+    let image = fs::read(input("png_rgb_8.png")).unwrap();
+    let fields = |text: &'static [u8]| [("txt", text), ("bin", text), ("json", b"1")];
+    writer.append("0001", &fields(b"BMW on a street")).unwrap();
+    writer.append("0002", &fields(b"P1 is the first of six")).unwrap();
+    writer.append("0003", &[("png", &image[..]), ("caption", b"GIF89")]).unwrap();
+    writer.append("0004", &[("png", &image[..100])]).unwrap();
+    writer.finish().unwrap();
+    let (code, shown, _) = run(&["verify", text(dir.path())]);
+    assert!(code == 1 && shown.contains("all 3: ") && shown.contains(", 1 failed"), "{shown}");
+}
+
+#[test]
 fn what_a_flat_folder_passes_over_counts() {
     let dir = folder(&[("1.png", "png_rgb_8.png"), ("sub/2.png", "png_rgb_8.png"), ("sub/notes.xyz", "")]);
     fs::remove_dir_all(dir.path().join("sub")).unwrap();
@@ -442,6 +457,29 @@ fn what_a_flat_folder_passes_over_counts() {
     assert!(stdout(&["verify", text(dir.path())]).contains(", 1 files passed over"));
     let (code, shown, stderr) = run(&["verify", text(dir.path()), "--strict"]);
     assert!(code == 1 && shown.contains("notes.xyz") && stderr.contains("1 files were passed over"), "{stderr}");
+}
+
+#[test]
+fn classes_of_splits_are_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let saved = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/formats/arrow/saved");
+    fs::copy(saved.join("dataset_dict.json"), dir.path().join("dataset_dict.json")).unwrap();
+    for split in ["train", "test"] {
+        fs::create_dir(dir.path().join(split)).unwrap();
+        for entry in fs::read_dir(saved.join(split)).unwrap() {
+            let entry = entry.unwrap();
+            let mut bytes = fs::read(entry.path()).unwrap();
+            if split == "test" {
+                // Names of as many letters, wherever they are written.
+                while let Some(at) = bytes.windows(6).position(|name| name == b"\"bird\"") {
+                    bytes[at..at + 6].copy_from_slice(b"\"fish\"");
+                }
+            }
+            fs::write(dir.path().join(split).join(entry.file_name()), bytes).unwrap();
+        }
+    }
+    let (code, _, stderr) = run(&["inspect", text(dir.path())]);
+    assert!(code == 1 && stderr.contains("\"fish\"") && stderr.contains("as in `"), "{stderr}");
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use ndarray::Array1;
 use procession::image::{DecodeOptions, ImageFormat};
-use procession::source::{ArrowTable, ColumnElement, ParquetTable, Table};
-use procession::{ErrorKind, Result, Sequence, SequenceExt, Stack, collate, try_from_fn};
+use procession::source::{ArrowTable, Blob, ColumnElement, ParquetTable, Table};
+use procession::{Error, ErrorKind, Result, Sequence, SequenceExt, Stack, collate, try_from_fn};
 
 use crate::data::{Check, Data, Label, Part, Pictures, data};
 use crate::workload::{self, Column, MakeWorkload};
@@ -15,19 +15,27 @@ use crate::workload::{self, Column, MakeWorkload};
 pub(crate) fn arrow(path: &Path) -> Result<Data> {
     let table = ArrowTable::open(path)?;
     let part = table_part("all".to_owned(), &table)?;
-    Ok(data("Arrow", classes_of(&table, Vec::new()), vec![part]))
+    Ok(data("Arrow", classes_of(&table), vec![part]))
 }
 
-/// A table for each split.
+/// A table for each split. Labels are numbers: splits whose classes have other names, or another order, are not of one data
+/// set.
 pub(crate) fn splits<T: Deref<Target = Table>>(
     kind: &str,
     splits: Vec<String>,
     open: impl Fn(&str) -> Result<T>,
 ) -> Result<Data> {
     let (mut classes, mut parts) = (Vec::new(), Vec::new());
+    let mut named_by = String::new();
     for split in splits {
         let table = open(&split)?;
-        classes = classes_of(&table, classes);
+        let own = classes_of(&table);
+        if classes.is_empty() {
+            (classes, named_by) = (own, split.clone());
+        } else if !own.is_empty() && own != classes {
+            let message = format!("classes {own:?} in the split `{split}`, expected {classes:?} as in `{named_by}`");
+            return Err(Error::new(ErrorKind::Format, message));
+        }
         parts.push(table_part(split, &table)?);
     }
     Ok(data(kind, classes, parts))
@@ -36,14 +44,11 @@ pub(crate) fn splits<T: Deref<Target = Table>>(
 pub(crate) fn parquet(path: &Path) -> Result<Data> {
     let table = ParquetTable::open(path)?;
     let part = table_part("all".to_owned(), &table)?;
-    Ok(data("Parquet", classes_of(&table, Vec::new()), vec![part]))
+    Ok(data("Parquet", classes_of(&table), vec![part]))
 }
 
 /// The names of the classes of the first column that has any.
-fn classes_of(table: &Table, known: Vec<String>) -> Vec<String> {
-    if !known.is_empty() {
-        return known;
-    }
+fn classes_of(table: &Table) -> Vec<String> {
     table.schema().find_map(|(name, _)| table.class_names(name)).map(|names| names.to_vec()).unwrap_or_default()
 }
 
@@ -53,9 +58,7 @@ fn table_part(name: String, table: &Table) -> Result<Part> {
     let labels = labels.and_then(|(name, _)| table.labels(name).ok());
     let blobs = fields.iter().find_map(|(name, kind)| {
         let blobs = table.blobs(name).ok()?;
-        // Bytes that are not said to be images may be anything: the first of them tells.
-        let begins_with_one = || !blobs.is_empty() && blobs.get(0).is_ok_and(|blob| ImageFormat::of(&blob).is_some());
-        (kind.contains("image") || begins_with_one()).then_some(blobs)
+        holds_images(&blobs, kind).then_some(blobs)
     });
     let checks: Vec<Check> = fields.iter().filter_map(|(name, kind)| check_of_column(table, name, kind)).collect();
     let label = labels.clone().map(|labels| -> Label { Arc::new(move |index| labels.get(index)) });
@@ -76,13 +79,25 @@ fn table_part(name: String, table: &Table) -> Result<Part> {
     })
 }
 
+/// Whether a column of bytes is one of images. Where it does not say so, bytes may be anything, and begin as an image does:
+/// the first of them has to have a whole header of one, and in formats known by two letters alone to be one.
+fn holds_images(blobs: &(impl Sequence<Sample = Blob> + ?Sized), kind: &str) -> bool {
+    kind.contains("image")
+        || !blobs.is_empty()
+            && blobs.get(0).is_ok_and(|blob| match ImageFormat::of(&blob) {
+                Some(ImageFormat::Pnm | ImageFormat::Bmp) => DecodeOptions::new().decode(&blob).is_ok(),
+                Some(_) => DecodeOptions::new().info(&blob).is_ok(),
+                None => false,
+            })
+}
+
 /// What checks a value of a column, if values of its type are read at all.
 fn check_of_column(table: &Table, name: &str, kind: &str) -> Option<Check> {
     if let Ok(blobs) = table.blobs(name) {
-        let (blobs, is_image) = (blobs.or_default(MISSING), kind.contains("image"));
+        let is_image = holds_images(&blobs, kind);
+        let blobs = blobs.or_default(MISSING);
         return Some(Arc::new(move |index| {
             let blob = blobs.get(index)?;
-            let is_image = is_image || ImageFormat::of(&blob).is_some();
             if is_image && blob.bytes() != MISSING { DecodeOptions::new().decode(&blob).map(drop) } else { Ok(()) }
         }));
     }
@@ -140,3 +155,24 @@ fn column_of(table: &Table, name: &str) -> Option<Column> {
 
 /// Stands for bytes that are missing.
 const MISSING: &[u8] = b"";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_images_if_the_first_of_them_is_one() {
+        let holds = |bytes: &[u8], kind| holds_images(&vec![Blob::new(bytes.to_vec(), "a")], kind);
+        let picture = |name: &str| {
+            std::fs::read(format!("{}/tests/images/inputs/{name}", env!("CARGO_MANIFEST_DIR"))).expect("it is there")
+        };
+        assert!(holds(&picture("png_rgb_8.png"), "binary") && holds(&picture("pgm.pgm"), "binary"));
+        assert!(holds(&picture("jpeg_420_q75.jpg")[..1000], "binary"), "one that is cut off is one");
+        for text in [&b"BMW on a street"[..], b"P1 12 14 units sold", b"P6", b"GIF89a it is not", b"\xff\xd8\xff", b""]
+        {
+            assert!(!holds(text, "binary"), "{text:?}");
+            assert!(holds(text, "image"));
+        }
+        assert!(!holds_images(&Vec::<Blob>::new(), "binary"));
+    }
+}
