@@ -611,9 +611,35 @@ fn training_on_images_goes_on_where_it_was_and_not_with_others() {
     assert_eq!(train("folder", &parts, "--epochs 2").0, 0);
     let (code, _, stderr) = train("folder", &parts, "--epochs 4 --test-fraction 0.2");
     assert_eq!((code, stderr.lines().count()), (1, 1), "{stderr}");
-    assert!(stderr.contains("the state does not fit"), "{stderr}");
+    assert!(stderr.contains("samples to train with 36 in the checkpoint but 32 now"), "{stderr}");
+    let (code, _, stderr) = train("folder", &parts, "--epochs 4 --split-seed 1");
+    assert_eq!((code, stderr.lines().count()), (1, 1), "{stderr}");
+    assert!(stderr.contains("the data are others: split seed 0 in the checkpoint but 1 now"), "{stderr}");
+    // As many images, and the same classes, but not the same.
+    let other = dir.path().join("other/bright");
+    fs::create_dir_all(&other).unwrap();
+    fs::create_dir_all(dir.path().join("other/dark")).unwrap();
+    for (name, _, bytes) in dark_and_bright() {
+        fs::write(dir.path().join("other").join(&name), bytes.iter().rev().copied().collect::<Vec<u8>>()).unwrap();
+    }
+    let (code, _, stderr) = train("other", &parts, "--epochs 4");
+    assert!(code == 1 && stderr.contains("checksum of some of the images"), "{stderr}");
+    // The same in a tar are the same.
+    assert_eq!(train("shard.tar", &parts, "--epochs 3").0, 0);
     assert_eq!(train("folder", &parts, "--epochs 4").0, 0);
     assert_eq!(final_weights(parts.path()), final_weights(whole.path()));
+}
+
+#[test]
+fn images_without_labels_are_not_tested_with() {
+    let dir = dark_and_bright_data();
+    fs::rename(dir.path().join("folder"), dir.path().join("train")).unwrap();
+    let data = tempfile::tempdir().unwrap();
+    fs::rename(dir.path().join("train"), data.path().join("train")).unwrap();
+    fs::create_dir(data.path().join("test")).unwrap();
+    fs::write(data.path().join("test/1.ppm"), dark_and_bright().remove(0).2).unwrap();
+    let text = stdout(&[&words("train --hidden 4 --epochs 1 --data")[..], &[data.path().to_str().unwrap()]].concat());
+    assert!(text.contains("whose `test` has no labels: 36 images to train with, 4 to test with"), "{text}");
 }
 
 #[test]

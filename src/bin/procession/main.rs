@@ -13,6 +13,7 @@ mod csv_table;
 mod data;
 mod flat;
 mod folders;
+mod identity;
 mod images;
 mod inspect;
 mod interrupt;

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::images::{self, Images};
 use crate::interrupt;
-use crate::output::{Output, percent, thousands};
+use crate::output::{Output, percent, printable, thousands};
 use crate::stop::Stop;
 use crate::training_data::DataArgs;
 use crate::{chart, save};
@@ -66,7 +66,8 @@ pub(crate) struct Args {
     /// Steps after which there is a checkpoint in mid-epoch too
     #[arg(long, value_name = "N", requires = "out")]
     checkpoint_every: Option<u64>,
-    /// Go on from the newest whole checkpoint in the output directory; from the beginning if there is none yet
+    /// Go on from the newest whole checkpoint in the output directory; from the beginning if there is none yet. The data
+    /// have to be the same, wherever they are
     #[arg(long, requires = "out")]
     resume: bool,
 }
@@ -212,6 +213,7 @@ impl<'a> Training<'a> {
         let mut trainer = Trainer::new(model, Adam::new(args.learning_rate))
             .average(AVERAGE, AverageOptions::new(args.ema).warm_up(WarmUp::Count))?
             .callback(Progress::new().epochs(args.epochs))
+            .callback(data.identity)
             .on_step(move |moment| {
                 noted.lock().unwrap_or_else(PoisonError::into_inner).note(moment);
                 Ok(if interrupt::requested() { Flow::Pause } else { Flow::Continue })
@@ -231,6 +233,7 @@ impl<'a> Training<'a> {
             && let Some(resumed) = self.trainer.resume_latest()?
         {
             for error in &resumed.refused {
+                let error = printable(&error.to_string());
                 // There is no one left to tell if this fails.
                 let _ = writeln!(std::io::stderr(), "warning: a checkpoint is not taken: {error}");
             }
@@ -240,7 +243,8 @@ impl<'a> Training<'a> {
                 return Err(Error::new(ErrorKind::State, message).with_file(resumed.file).into());
             }
             epochs = epochs.resume(&resumed.state)?;
-            start = format!("from {}, after {} steps", resumed.file.display(), thousands(self.trainer.model().step()));
+            let file = printable(&resumed.file.display().to_string());
+            start = format!("from {file}, after {} steps", thousands(self.trainer.model().step()));
             // The history may be ahead of the checkpoint.
             self.save_history()?;
         }
@@ -254,7 +258,7 @@ impl<'a> Training<'a> {
         let widths: Vec<String> = widths.iter().map(usize::to_string).collect();
         let num_samples = self.loader.state(0).num_positions;
         let (train, test) = (thousands(num_samples), thousands(self.num_test_samples as u64));
-        let data = &self.data;
+        let data = printable(&self.data);
         out.text(format_args!("data     {data}: {train} images to train with, {test} to test with"))?;
         out.text(format_args!("model    {}, {} parameters", widths.join(" > "), thousands(model.num_params() as u64)))?;
         out.text(format_args!(
@@ -419,7 +423,8 @@ impl<'a> Training<'a> {
                 out.text(format_args!("to go on: the same command with --resume"))?;
             } else {
                 self.save_weights(dir)?;
-                out.text(format_args!("saved the weights and the history in {}", dir.display()))?;
+                let dir = printable(&dir.display().to_string());
+                out.text(format_args!("saved the weights and the history in {dir}"))?;
             }
         }
         Ok(())

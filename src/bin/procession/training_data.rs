@@ -7,6 +7,7 @@ use ndarray::Array1;
 use procession::{Error, ErrorKind, Loader, Result, Sequence, SequenceExt};
 
 use crate::data::{Data, Part, Pictures};
+use crate::identity::{Contents, Identity};
 use crate::images::{self, Resized, Rows, Size};
 use crate::interrupt;
 use crate::output::thousands;
@@ -54,6 +55,8 @@ pub(crate) struct TrainingData {
     pub(crate) test: Rows,
     pub(crate) num_pixels: usize,
     pub(crate) num_classes: usize,
+    /// What a resumed training has to be of.
+    pub(crate) identity: Identity,
 }
 
 impl DataArgs {
@@ -70,12 +73,17 @@ impl DataArgs {
     fn idx(&self, dir: Option<&Path>) -> Result<TrainingData> {
         let data = images::open(dir)?;
         self.expect_no_fraction().map_err(|error| error.with_file(dir.unwrap_or(Path::new("the sample"))))?;
+        let num_pixels = images::num_pixels(&data.train);
+        let (train, test): (Rows, Rows) = (Arc::new(data.train), Arc::new(data.test));
+        let mut contents = Contents::default();
+        [&train, &test].into_iter().for_each(|rows| contents.add_rows(rows));
         Ok(TrainingData {
             name: dir.map_or("a sample of Fashion-MNIST".into(), Path::to_string_lossy).into_owned(),
-            num_pixels: images::num_pixels(&data.train),
+            num_pixels,
             num_classes: NUM_CLASSES,
-            train: Arc::new(data.train),
-            test: Arc::new(data.test),
+            identity: Identity::new(train.len(), test.len(), None, contents),
+            train,
+            test,
         })
     }
 
@@ -92,14 +100,28 @@ impl DataArgs {
     /// Images of any kind.
     fn pictures(&self, path: &Path, num_workers: usize) -> Result<TrainingData> {
         let data = Data::open(path)?;
-        let named = |names: &[&str]| data.parts.iter().find(|part| names.contains(&&*part.name));
-        let train = named(&["train"]).or(data.parts.first()).ok_or_else(|| wrong("no samples".to_owned()))?;
-        let test = named(&["test", "validation", "valid", "val"]).filter(|test| test.name != train.name);
+        let train = data
+            .parts
+            .iter()
+            .find(|part| part.name == "train")
+            .or(data.parts.first())
+            .ok_or_else(|| wrong("no samples".to_owned()))?;
+        // Images whose labels nobody knows are none to test with.
+        let is_labelled = |part: &&Part| part.class_counts.is_some() || part.label.is_some();
+        let is_test = |part: &&Part| ["test", "validation", "valid", "val"].contains(&&*part.name);
+        let others = data.parts.iter().filter(|part| part.name != train.name);
+        let test = others.clone().filter(is_test).find(is_labelled);
+        let unlabelled = others.filter(is_test).find(|part| !is_labelled(part));
         let size = self.size(train)?;
         let parts: Vec<&Part> = [Some(train), test].into_iter().flatten().collect();
         let num_classes = num_classes(&data, &parts, num_workers)?;
         let budget = u64::from(self.cache) << 20;
         let rows = resized(pictures_of(train)?, size, budget);
+        let mut contents = Contents::default();
+        for part in [Some(train), test].into_iter().flatten() {
+            contents.add(&pictures_of(part)?);
+        }
+        let split_seed = test.is_none().then_some(self.split_seed);
         let (train, test): (Rows, Rows) = match test {
             Some(test) => {
                 self.expect_no_fraction()?;
@@ -117,8 +139,10 @@ impl DataArgs {
             );
             return Err(wrong(message));
         }
-        let name = path.to_string_lossy().into_owned();
-        Ok(TrainingData { name, train, test, num_pixels: size.num_pixels(), num_classes })
+        let hint = unlabelled.map_or(String::new(), |part| format!(", whose `{}` has no labels", part.name));
+        let name = format!("{}{hint}", path.display());
+        let identity = Identity::new(num_train, num_test, split_seed, contents);
+        Ok(TrainingData { name, train, test, num_pixels: size.num_pixels(), num_classes, identity })
     }
 
     /// Holds samples out to test with.
