@@ -313,6 +313,19 @@ fn a_closed_output_ends_quietly() {
     }
 }
 
+#[test]
+fn verify_says_that_something_failed_to_whoever_reads_no_further() {
+    let dir = tempfile::tempdir().unwrap();
+    let list = dir.path().join("list.csv");
+    fs::write(&list, "gone.jpg,0\n".repeat(100_000)).unwrap();
+    let mut child = command(&["verify", list.to_str().unwrap()]).spawn().unwrap();
+    let (line, reader) = first_line(&mut child);
+    assert!(line.contains("gone.jpg"), "{line}");
+    drop(reader);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(1), &[][..]));
+}
+
 #[cfg(unix)]
 #[test]
 fn ctrl_c_stops_after_the_batch() {

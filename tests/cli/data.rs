@@ -236,11 +236,16 @@ fn a_sheet_shows_a_batch() {
     let extents = |name: &str| DecodeOptions::new().info(&Blob::read(path(name)).unwrap()).unwrap();
     assert_eq!((extents("a.png").height, extents("a.png").width), (4 + 2 * (20 + 4 + 20 + 4), 4 + 4 * 24));
     assert_eq!(draw(&pets, "b.png", &["--size", "20"]), first, "the same seed, the same file");
-    assert_ne!(draw(&pets, "b.png", &["--size", "20", "--seed", "1"]), first);
-    assert_ne!(draw(&pets, "b.png", &["--size", "20", "--plain"]), first);
+    assert_ne!(draw(&pets, "b.png", &["--size", "20", "--force", "--seed", "1"]), first);
+    assert_ne!(draw(&pets, "b.png", &["--size", "20", "--force", "--plain"]), first);
+    // A file that is there stays, and what was found is told.
+    let before = fs::read(path("b.png")).unwrap();
+    let (code, shown, stderr) = run(&["inspect", text(pets.path()), "--sheet", text(&path("b.png"))]);
+    assert!(code == 1 && shown.contains("all, 6 samples") && stderr.contains("--force"), "{shown} {stderr}");
+    assert_eq!((fs::read(path("b.png")).unwrap(), stderr.lines().count()), (before, 1));
     let digits = draw(&small, "d.png", &["--count", "8"]);
     assert_eq!((extents("d.png").height, extents("d.png").width), (4 + 2 * (112 + 4 + 10 + 4), 4 + 4 * 116));
-    assert_ne!(draw(&small, "d.png", &["--count", "8", "--plain"]), digits);
+    assert_ne!(draw(&small, "d.png", &["--count", "8", "--force", "--plain"]), digits);
     let shown = stdout(&["inspect", text(small.path()), "--sheet", text(&path("e.png"))]);
     assert!(shown.trim_end().ends_with("e.png: 32 images on 932 x 524 pixels"), "{shown}");
     assert_eq!(fs::read_dir(out.path()).unwrap().count(), 4, "and no temporary files");
@@ -457,6 +462,18 @@ fn what_a_flat_folder_passes_over_counts() {
     assert!(stdout(&["verify", text(dir.path())]).contains(", 1 files passed over"));
     let (code, shown, stderr) = run(&["verify", text(dir.path()), "--strict"]);
     assert!(code == 1 && shown.contains("notes.xyz") && stderr.contains("1 files were passed over"), "{stderr}");
+}
+
+#[cfg(unix)]
+#[test]
+fn names_of_files_do_nothing_to_the_terminal() {
+    let dir = folder(&[("cat/a\u{1b}[2J.png", ""), ("cat/b\u{7}.txt", ""), ("cat/c.png", "png_rgb_8.png")]);
+    let (code, shown, _) = run(&["verify", text(dir.path()), "--strict"]);
+    assert_eq!(code, 1);
+    assert!(shown.contains("a\\u{1b}[2J.png") && shown.contains("b\\u{7}.txt"), "{shown}");
+    let (_, _, stderr) = run(&["inspect", &format!("{}/cat/a\u{1b}[2J.png", text(dir.path()))]);
+    assert!(stderr.contains("a\\u{1b}[2J.png"), "{stderr}");
+    assert!(![shown, stderr].concat().contains(['\u{1b}', '\u{7}']));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::bench_images::ImageWork;
 use crate::data::{Data, Part, Pictures};
 use crate::images::Size;
 use crate::interrupt;
-use crate::output::{Output, percent, thousands};
+use crate::output::{Output, percent, printable, thousands};
 use crate::stop::Stop;
 use crate::workload::{Epochs, Staged, Times, Workload};
 
@@ -74,7 +74,7 @@ pub(crate) fn run(path: &Path, workers: &[usize], args: &Args, out: &mut Output)
     let (workload, what, batch_size) = workload_of(part, args).map_err(|error| error.with_file(path))?;
     out.text(format_args!(
         "{}: {} samples, {}, {what}, {} processors",
-        path.display(),
+        printable(&path.display().to_string()),
         thousands(part.num_samples as u64),
         data.kind,
         num_cpus::get()

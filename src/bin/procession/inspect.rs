@@ -155,7 +155,11 @@ struct PassedFile<'a> {
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<(), Stop> {
     let data = Data::open_with(&args.path, &args.tokens)?;
     let parts = data.parts.iter().map(|part| summary_of(part, &data, args)).collect::<Result<Vec<_>, Stop>>()?;
-    let sheet = args.sheet.draw(&data)?;
+    // What was found is told even if there is nothing to draw, or no place to draw it.
+    let (sheet, undrawn) = match args.sheet.draw(&data) {
+        Ok(sheet) => (sheet, None),
+        Err(error) => (None, Some(error)),
+    };
     let summary = Summary {
         path: data.path.display().to_string(),
         kind: &data.kind,
@@ -166,7 +170,8 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<(), Stop> {
     };
     out.json(&summary)?;
     show(&summary, args.all, out)?;
-    out.flush()
+    out.flush()?;
+    undrawn.map_or(Ok(()), |error| Err(error.into()))
 }
 
 fn summary_of<'a>(part: &'a Part, data: &Data, args: &Args) -> Result<PartSummary<'a>, Stop> {

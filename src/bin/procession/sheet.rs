@@ -19,6 +19,9 @@ pub(crate) struct SheetArgs {
     /// Draw a batch as the model will see it, shuffled and changed at random, with labels, to a PNG file
     #[arg(long, value_name = "FILE")]
     sheet: Option<PathBuf>,
+    /// Replace the file of the sheet if it is there
+    #[arg(long, requires = "sheet")]
+    force: bool,
     /// Images on the sheet, at most 256
     #[arg(long, value_name = "N", default_value_t = 32, requires = "sheet")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -61,6 +64,10 @@ impl SheetArgs {
     /// Draws the sheet that was asked for.
     pub(crate) fn draw(&self, data: &Data) -> Result<Option<Sheet>> {
         let Some(path) = &self.sheet else { return Ok(None) };
+        if !self.force && path.symlink_metadata().is_ok() {
+            let message = "there is a file of this name already, which --force would replace";
+            return Err(Error::new(ErrorKind::Argument, message).with_file(path));
+        }
         let nothing = || Error::new(ErrorKind::Argument, "no images to draw in the data set").with_file(&data.path);
         let part =
             data.parts.iter().find(|part| part.pictures.is_some() && part.num_samples > 0).ok_or_else(nothing)?;

@@ -7,11 +7,15 @@ use std::process::ExitCode;
 use clap::error::ErrorKind as UsageKind;
 use procession::{BoxError, Error};
 
+use crate::output::printable;
+
 /// Why a command ends before its end.
 #[derive(Debug)]
 pub(crate) enum Stop {
     /// Whoever read the output has enough, as in `| head`: nothing is wrong.
     OutputClosed,
+    /// The same, when what was asked about had been found wrong: the exit code is all there is left to say.
+    FoundAndClosed,
     /// Ctrl-C; with what was done so far.
     Interrupted(String),
     /// An error.
@@ -28,9 +32,10 @@ impl Stop {
     /// What to say on standard error: one line, or nothing.
     pub(crate) fn line(&self) -> Option<String> {
         match self {
-            Self::OutputClosed => None,
+            Self::OutputClosed | Self::FoundAndClosed => None,
             Self::Interrupted(done) => Some(format!("interrupted {done}")),
-            Self::Failed(error) => Some(format!("error: {}", chain(&**error))),
+            // Files may have any name.
+            Self::Failed(error) => Some(format!("error: {}", printable(&chain(&**error)))),
         }
     }
 
@@ -38,7 +43,7 @@ impl Stop {
         match self {
             Self::OutputClosed => ExitCode::SUCCESS,
             Self::Interrupted(_) => ExitCode::from(130),
-            Self::Failed(_) => ExitCode::FAILURE,
+            Self::Failed(_) | Self::FoundAndClosed => ExitCode::FAILURE,
         }
     }
 }
@@ -88,5 +93,7 @@ mod tests {
         let error = Error::new(ErrorKind::Argument, "layer 1: too wide").with_cause("too wide");
         assert_eq!(Stop::from(error).line().unwrap(), "error: layer 1: too wide");
         assert_eq!(Stop::OutputClosed.line(), None);
+        let error = Error::new(ErrorKind::Format, "bad").with_file("a\u{1b}[2Jb.png");
+        assert_eq!(Stop::from(error).line().unwrap(), "error: bad (file a\\u{1b}[2Jb.png)");
     }
 }

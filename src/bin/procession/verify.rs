@@ -13,7 +13,7 @@ use crate::data::{Check, Data, Part};
 use crate::flat::TokenArgs;
 use crate::images;
 use crate::interrupt;
-use crate::output::{Output, thousands};
+use crate::output::{Output, printable, thousands};
 use crate::stop::{Stop, chain};
 
 /// Check every sample of a data set, and list those that cannot be loaded.
@@ -66,25 +66,36 @@ struct Counts {
 }
 
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<(), Stop> {
+    let mut counts = Counts::default();
+    let result = check_all(args, &mut counts, out);
+    let passed_over = if args.strict { counts.passed_over } else { 0 };
+    match result {
+        // Whoever has read enough, as `| head` has, is told all the same by the exit code that something failed.
+        Err(Stop::OutputClosed) if counts.failed + passed_over > 0 => Err(Stop::FoundAndClosed),
+        result => result,
+    }
+}
+
+fn check_all(args: &Args, counts: &mut Counts, out: &mut Output) -> Result<(), Stop> {
     let num_workers = images::num_workers(args.workers)?;
     let data = Data::open_with(&args.path, &args.tokens)?;
     let total: u64 = data.parts.iter().map(|part| part.num_samples as u64).sum();
-    let mut counts = Counts { passed_over: data.num_passed_over, ..Counts::default() };
+    counts.passed_over = data.num_passed_over;
     if args.strict {
         for (file, reason) in &data.passed_over {
-            out.text(format_args!("passed over: {file}: {reason}"))?;
+            out.text(format_args!("passed over: {}: {reason}", printable(file)))?;
             let kind = "passed_over".to_owned();
             out.json(&Failure { part: None, index: None, file: Some(file.clone()), kind, error: reason.clone() })?;
         }
     }
     let bar = progress_bar(total)?;
     let started = Instant::now();
-    let result = data.parts.iter().try_for_each(|part| verify(part, num_workers, total, &bar, &mut counts, out));
+    let result = data.parts.iter().try_for_each(|part| verify(part, num_workers, total, &bar, counts, out));
     bar.finish_and_clear();
     result?;
     counts.seconds = started.elapsed().as_secs_f64();
     counts.samples_per_second = if counts.seconds > 0.0 { counts.samples as f64 / counts.seconds } else { 0.0 };
-    conclude(&data, &counts, args.strict, out)
+    conclude(&data, counts, args.strict, out)
 }
 
 /// A bar on standard error, if somebody sees it.
@@ -146,7 +157,7 @@ fn verify(
 
 fn tell(part: &Part, index: u64, error: &Error, out: &mut Output) -> Result<(), Stop> {
     let text = chain(error);
-    out.text(format_args!("{} {index}: {text}", part.name))?;
+    out.text(format_args!("{} {index}: {}", printable(&part.name), printable(&text)))?;
     out.json(&Failure {
         part: Some(&part.name),
         index: Some(index),
