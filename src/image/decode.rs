@@ -31,7 +31,7 @@ pub enum ImageFormat {
     WebP,
     /// Windows bitmap.
     Bmp,
-    /// Tagged Image File Format; the first page counts.
+    /// Tagged Image File Format; the first page counts. Not read if it is compressed as JPEG.
     Tiff,
     /// Portable bitmap, graymap or pixmap: PBM, PGM, PPM.
     Pnm,
@@ -112,7 +112,8 @@ pub struct ImageInfo {
 /// How image files are decoded: to how many channels, and how much memory that may take.
 ///
 /// Colour becomes grey as in Pillow: `(19595 R + 38470 G + 7471 B + 32768) / 65536`. An alpha channel is dropped, whatever
-/// it hides; palettes are looked up; CMYK becomes RGB without a profile; 16 bits become 8 by division by 257, rounded.
+/// it hides; palettes are looked up; CMYK becomes RGB without a profile; 16 bits become 8 by division by 257, rounded; floats
+/// (in TIFF) are 0 to 1, and what is beyond is cut off there.
 /// The orientation that the camera noted (EXIF) is applied.
 ///
 /// # Examples
@@ -370,10 +371,16 @@ impl DecodeOptions {
     }
 
     fn other_header<'a>(&self, bytes: &'a [u8], format: ImageFormat) -> Result<impl ImageDecoder + use<'a>> {
+        let bytes = if format == ImageFormat::WebP { claims::container(bytes) } else { bytes };
         match format {
-            ImageFormat::Tiff => claims::check_tags(bytes)?,
+            ImageFormat::Tiff => claims::check_tags(bytes, self.limit_bytes)?,
             // The size of the image is not known yet.
             ImageFormat::WebP => claims::check_frames(bytes, usize::MAX, usize::MAX)?,
+            ImageFormat::Gif => {
+                if let Some((width, height)) = claims::first_frame(bytes) {
+                    self.check(width, height, 4 + 3)?;
+                }
+            }
             _ => {}
         }
         let mut reader = ImageReader::with_format(Cursor::new(bytes), format.of_other());

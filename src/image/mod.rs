@@ -33,6 +33,8 @@ mod claims;
 mod color;
 mod decode;
 mod geometry;
+#[cfg(test)]
+mod hostile;
 mod jpeg;
 mod mix;
 mod pixels;

@@ -9,7 +9,7 @@ use super::resize::Area;
 use super::*;
 use crate::source::Blob;
 
-fn path(name: &str) -> PathBuf {
+pub(super) fn path(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "tests", "images", name].iter().collect()
 }
 
