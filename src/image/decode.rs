@@ -133,7 +133,7 @@ pub struct ImageInfo {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DecodeOptions {
     pub(super) grey: bool,
-    orient: bool,
+    pub(super) orient: bool,
     pub(super) lenient: bool,
     limit_pixels: u64,
     limit_bytes: u64,
@@ -176,6 +176,10 @@ impl DecodeOptions {
 
     /// Whether a JPEG that ends early or is damaged in its middle gives what can be decoded, with the rest in grey,
     /// instead of an error. The default is `false`. Has no effect on other formats.
+    ///
+    /// Also without it not all damage is an error: data may change and still be data, with other pixels. Checksums of files
+    /// tell that, which the format does not have. A sequential JPEG that misses a part of its data is always an error;
+    /// of a progressive one only the end marker is asked for.
     pub const fn lenient(mut self, lenient: bool) -> Self {
         self.lenient = lenient;
         self
@@ -329,8 +333,9 @@ impl DecodeOptions {
         guarded(format_args!("the {format} image"), || {
             let (width, height, orientation) = match format {
                 ImageFormat::Jpeg => {
-                    let (decoder, (width, height)) = self.jpeg_header(bytes)?;
-                    (width, height, self.orientation_of_exif(decoder.exif()))
+                    let outline = self.jpeg_outline(bytes)?;
+                    let decoder = self.jpeg_header(bytes, &outline)?;
+                    (outline.width, outline.height, self.orientation_of_exif(decoder.exif()))
                 }
                 _ => {
                     let mut decoder = self.other_header(bytes, format)?;

@@ -151,3 +151,142 @@ fn a_frame_of_a_gif_is_held_to_the_limits() {
     let error = decode(DecodeOptions::new().limit_pixels(99), &frame(10)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Limit);
 }
+
+/// Where the data of the first scan begin.
+fn data_of(jpeg: &[u8]) -> usize {
+    let scan = jpeg.windows(2).position(|marker| marker == [0xff, 0xda]).unwrap();
+    scan + 2 + usize::from(u16::from_be_bytes([jpeg[scan + 2], jpeg[scan + 3]]))
+}
+
+/// Those with one scan, by their names.
+fn sequential() -> impl Iterator<Item = (String, Vec<u8>)> {
+    let names = fs::read_dir(path("inputs")).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+    let jpegs = names.filter(|name| name.starts_with("jpeg_") && !name.contains("orientation"));
+    let files = jpegs.map(|name| (name.clone(), read(&name)));
+    files.filter(|(_, jpeg)| jpeg.windows(2).any(|marker| marker == [0xff, 0xc0]))
+}
+
+fn strict_and_grey() -> [DecodeOptions; 2] {
+    [DecodeOptions::new(), DecodeOptions::new().grey(true)]
+}
+
+#[test]
+fn a_marker_among_the_data_of_a_jpeg_is_damage() {
+    let mut num_refused = 0;
+    for (name, whole) in sequential() {
+        let start = data_of(&whole);
+        let stuffed: Vec<_> = (start..whole.len() - 1).filter(|&at| whole[at..at + 2] == [0xff, 0]).collect();
+        for (options, at) in
+            strict_and_grey().into_iter().flat_map(|options| stuffed.iter().map(move |&at| (options, at)))
+        {
+            for marker in [0x01, 0xc0, 0xc4, 0xd0, 0xd3, 0xd8, 0xd9, 0xda, 0xdb, 0xdc, 0xdd, 0xe0, 0xe1, 0xef, 0xfe] {
+                let mut damaged = whole.clone();
+                damaged[at + 1] = marker;
+                match decode(options, &damaged) {
+                    // The bits that make the last byte whole are no data.
+                    Ok(image) => assert_eq!(image, decode(options, &whole).unwrap(), "{name} {at} {marker:x}"),
+                    Err(_) => num_refused += 1,
+                }
+                // With what can be read.
+                decode(options.lenient(true), &damaged).ok();
+            }
+        }
+    }
+    assert!(num_refused > 200, "{num_refused}");
+}
+
+#[test]
+fn a_jpeg_whose_data_are_cut_off_is_damaged_also_with_an_end_marker() {
+    for (name, whole) in sequential() {
+        let start = data_of(&whole);
+        for options in strict_and_grey() {
+            let image = decode(options, &whole).unwrap();
+            let last = whole.len() - 2;
+            for at in (start..last).step_by(17).chain(last - 4..last) {
+                let ended = [&whole[..at], &[0xff, 0xd9]].concat();
+                match decode(options, &ended) {
+                    // In the last byte are bits that are no data, and no code may follow the last number.
+                    Ok(other) => {
+                        let upper = if image.height > 16 { image.pixels.len() / 2 } else { 0 };
+                        let is_same = other.pixels[..upper] == image.pixels[..upper];
+                        assert!(is_same && at + 3 >= last, "{name} cut off at {at}");
+                    }
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::Format),
+                }
+            }
+            let half = [&whole[..start.midpoint(whole.len())], &[0xff, 0xd9]].concat();
+            // The upper part as it was, the rest in one colour.
+            let lenient = decode(options.lenient(true), &half).unwrap();
+            assert_eq!(lenient.pixels.len(), image.pixels.len());
+        }
+    }
+}
+
+#[test]
+fn restart_markers_of_a_jpeg_come_in_their_order_and_number() {
+    let whole = read("jpeg_no_jfif_restart.jpg");
+    let start = data_of(&whole);
+    let is_restart = |at: &usize| whole[*at] == 0xff && (0xd0..=0xd7).contains(&whole[at + 1]);
+    let restarts: Vec<_> = (start..whole.len() - 1).filter(is_restart).collect();
+    assert!(restarts.len() > 4, "{restarts:?}");
+    let image = decode(DecodeOptions::new(), &whole).unwrap();
+    for pair in restarts.windows(2) {
+        // Without what stands between two of them, and with the number of one changed.
+        let cut = [&whole[..pair[0]], &whole[pair[1]..]].concat();
+        assert!(decode(DecodeOptions::new(), &cut).is_err());
+        let mut changed = whole.clone();
+        changed[pair[0] + 1] ^= 1;
+        assert!(decode(DecodeOptions::new(), &changed).is_err());
+    }
+    // Fill bytes before a marker, and remarks behind the data, are no damage; nor is another image behind the end.
+    let end = whole.len() - 2;
+    let remark = [0xff, 0xfe, 0, 4, 0xff, 0xd9];
+    let odd =
+        [&whole[..restarts[0]], &[0xff, 0xff], &whole[restarts[0]..end], &remark, &[0xff, 0xff, 0xd9], &whole].concat();
+    assert_eq!(decode(DecodeOptions::new(), &odd).unwrap(), image);
+}
+
+#[test]
+fn a_jpeg_that_has_colours_of_its_own_becomes_grey() {
+    for name in ["jpeg_rgb_adobe.jpg", "jpeg_ycck_420.jpg", "jpeg_cmyk_no_adobe.jpg"] {
+        let [colour, grey] = strict_and_grey().map(|options| decode(options, &read(name)).unwrap());
+        assert_eq!(grey, colour.to_grey(), "{name}");
+    }
+}
+
+#[test]
+fn a_jpeg_of_two_components_is_refused() {
+    let mut jpeg = read("jpeg_444_q95.jpg");
+    let scan = data_of(&jpeg) - 14;
+    assert_eq!(jpeg[scan..scan + 5], [0xff, 0xda, 0, 12, 3]);
+    // The third component of the scan, and then of the frame.
+    jpeg.drain(scan + 9..scan + 11);
+    jpeg[scan + 3..scan + 5].copy_from_slice(&[10, 2]);
+    let frame = jpeg.windows(4).position(|marker| marker == [0xff, 0xc0, 0, 17]).unwrap();
+    jpeg.drain(frame + 16..frame + 19);
+    jpeg[frame + 3] = 14;
+    jpeg[frame + 9] = 2;
+    for lenient in [false, true] {
+        let error = decode(DecodeOptions::new().lenient(lenient), &jpeg).unwrap_err();
+        assert!(format!("{error:?}").contains("2 components, expected 1, 3 or 4"), "{error:?}");
+    }
+}
+
+#[test]
+fn a_large_photo_is_within_the_limits() {
+    let resized = |name: &str, height: u16, width: u16| {
+        let mut jpeg = read(name);
+        let frame = jpeg.windows(2).position(|marker| matches!(marker, [0xff, 0xc0 | 0xc2])).unwrap();
+        jpeg[frame + 5..frame + 9].copy_from_slice(&[height.to_be_bytes(), width.to_be_bytes()].concat());
+        Blob::new(jpeg, "large")
+    };
+    let info = DecodeOptions::new().info(&resized("jpeg_420_q75.jpg", 9_000, 12_000)).unwrap();
+    assert_eq!((info.height, info.width), (9_000, 12_000));
+    // A progressive one takes two bytes for each component of a pixel on top.
+    let within = |name: &str, bytes_per_pixel: u64| {
+        let options = DecodeOptions::new().orient(false).limit_bytes(1_000_000 * bytes_per_pixel);
+        options.info(&resized(name, 1_000, 1_000)).is_ok()
+    };
+    assert!(within("jpeg_444_q95.jpg", 4) && !within("jpeg_444_q95.jpg", 2));
+    assert!(within("jpeg_progressive_444.jpg", 10) && !within("jpeg_progressive_444.jpg", 8));
+}

@@ -1,8 +1,9 @@
 //! JPEG: the crate's own decoder, and what another one has to do to take its place.
 //!
-//! Whichever decodes, the header is read here, limits are checked and scans counted before it is asked, and the end marker
-//! is looked for, inks become colours and the image is turned after it.
+//! Whichever decodes, the header is read here, limits are checked, the data walked through and scans counted before it is
+//! asked, and inks become colours and the image is turned after it.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use zune_core::bytestream::ZCursor;
@@ -12,6 +13,7 @@ use zune_jpeg::JpegDecoder;
 
 use super::color::luma;
 use super::decode::{Decoded, Turn, damaged};
+use super::scan::Outline;
 use super::{DecodeOptions, Image, ImageFormat};
 use crate::error::{BoxError, Error, ErrorKind, Result};
 
@@ -196,12 +198,22 @@ impl fmt::Debug for Plugged {
     }
 }
 
-/// Width and height.
-type Extents = (usize, usize);
-
 impl DecodeOptions {
-    pub(super) fn jpeg_header<'a>(&self, bytes: &'a [u8]) -> Result<(JpegDecoder<ZCursor<&'a [u8]>>, Extents)> {
-        // The format's own largest extent; the limit in pixels is checked below, before anything is allocated.
+    /// What the file is made of, checked against the limits.
+    pub(super) fn jpeg_outline(&self, bytes: &[u8]) -> Result<Outline> {
+        let outline = Outline::of(bytes).ok_or_else(|| damaged(ImageFormat::Jpeg, "no frame and scan"))?;
+        let Outline { width, height, num_components, .. } = outline;
+        if !matches!(num_components, 1 | 3 | 4) {
+            return Err(damaged(ImageFormat::Jpeg, format!("{num_components} components, expected 1, 3 or 4")));
+        }
+        // The pixels, and either what the decoder works with or the pixels once more, turned.
+        let working = outline.working_bytes().div_ceil((width as u64 * height as u64).max(1));
+        self.check(width, height, 3 + working.max(if self.orient { 3 } else { 0 }))?;
+        Ok(outline)
+    }
+
+    pub(super) fn jpeg_header<'a>(&self, bytes: &'a [u8], outline: &Outline) -> Result<JpegDecoder<ZCursor<&'a [u8]>>> {
+        // The format's own largest extent; the limit in pixels was checked before.
         let most = usize::from(u16::MAX);
         let color = if self.grey { ColorSpace::Luma } else { ColorSpace::RGB };
         let options = DecoderOptions::default()
@@ -211,34 +223,37 @@ impl DecodeOptions {
             .jpeg_set_out_colorspace(color);
         let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
         decoder.decode_headers().map_err(|cause| damaged(ImageFormat::Jpeg, format!("{cause:?}")))?;
-        let (width, height) =
-            decoder.dimensions().ok_or_else(|| damaged(ImageFormat::Jpeg, "no frame header".to_owned()))?;
-        // A progressive image keeps the coefficients of all of its components until the last scan, two bytes each.
-        self.check(width, height, 3 + 2 * 4)?;
-        Ok((decoder, (width, height)))
+        // What was checked is what is decoded, also if the headers are such that they can be read in two ways.
+        if decoder.dimensions() != Some((outline.width, outline.height)) {
+            return Err(damaged(ImageFormat::Jpeg, "bytes that belong to no header"));
+        }
+        Ok(decoder)
     }
 
     /// Decodes at a scale that is chosen by the height and the width, upright.
     pub(super) fn decode_jpeg(&self, bytes: &[u8], scale: impl FnOnce(usize, usize) -> JpegScale) -> Result<Decoded> {
-        let (decoder, (width, height)) = self.jpeg_header(bytes)?;
+        let outline = self.jpeg_outline(bytes)?;
+        let sealed = match outline.sealed(bytes) {
+            Err(cause) if !self.lenient => return Err(damaged(ImageFormat::Jpeg, cause)),
+            sealed => sealed.unwrap_or(Cow::Borrowed(bytes)),
+        };
+        let decoder = self.jpeg_header(&sealed, &outline)?;
         let turn = Turn::of(self.orientation_of_exif(decoder.exif()));
+        let Outline { width, height, num_components, .. } = outline;
         let (rows, columns) = turn.upright(height, width);
         let scale = scale(rows, columns);
         let stored = match self.jpeg.get() {
             Some(plugged) => {
-                let num_components = decoder.info().map_or(0, |info| info.components);
                 let color = match num_components {
                     4 => JpegColor::Cmyk,
                     _ if self.grey => JpegColor::Grey,
                     _ => JpegColor::Rgb,
                 };
+                // Without the seal, which others take for damage; that the data end where they should was seen above.
                 self.decode_plugged(plugged, bytes, JpegRequest { height, width, scale, color, lenient: self.lenient })?
             }
-            None => self.decode_zune(decoder, bytes, (width, height))?,
+            None => self.decode_zune(decoder, &sealed, &outline)?,
         };
-        if !self.lenient && !ends(bytes) {
-            return Err(damaged(ImageFormat::Jpeg, "cut off: no end marker after the image's data"));
-        }
         // A last row or column may stand for pixels beyond the whole, and comes first if the image is turned.
         let beyond = |extent: usize| scale.of(extent) as f64 - extent as f64 / scale.divisor() as f64;
         let top = if turn.upside_down { beyond(rows) } else { 0.0 };
@@ -250,17 +265,16 @@ impl DecodeOptions {
         &self,
         mut decoder: JpegDecoder<ZCursor<&[u8]>>,
         bytes: &[u8],
-        (width, height): Extents,
+        outline: &Outline,
     ) -> Result<Image> {
-        // Grey from four colours is not what the decoder can do by itself.
-        let four_colours = matches!(decoder.input_colorspace(), Some(ColorSpace::CMYK | ColorSpace::YCCK));
-        if four_colours && self.grey {
+        // Grey from other colours is not what the decoder can do by itself.
+        let has_grey = matches!(decoder.input_colorspace(), Some(ColorSpace::Luma | ColorSpace::YCbCr));
+        if self.grey && (!has_grey || outline.is_tall()) {
             let colour = self.grey(false);
-            let (decoder, extents) = colour.jpeg_header(bytes)?;
-            return Ok(luma(&colour.decode_zune(decoder, bytes, extents)?));
+            return Ok(luma(&colour.decode_zune(colour.jpeg_header(bytes, outline)?, bytes, outline)?));
         }
         let pixels = decoder.decode().map_err(|cause| damaged(ImageFormat::Jpeg, format!("{cause:?}")))?;
-        Image::new(height, width, self.channels(), pixels)
+        Image::new(outline.height, outline.width, self.channels(), pixels)
     }
 
     fn decode_plugged(&self, decoder: &dyn JpegDecode, bytes: &[u8], request: JpegRequest) -> Result<Image> {
@@ -285,24 +299,6 @@ fn rgb_of_inks(stored: &[u8]) -> Vec<u8> {
     let pixels = stored.as_chunks::<4>().0;
     let times = |a: u8, b: u8| ((u32::from(a) * u32::from(b) + 127) / 255) as u8;
     pixels.iter().flat_map(|&[c, m, y, k]| [c, m, y].map(|ink| times(ink, k))).collect()
-}
-
-/// Whether there is an end marker after the first scan has begun. The decoder does not notice when the last line of blocks
-/// is cut off. The data of a scan never contain the marker; what stands before it may, in a thumbnail.
-fn ends(jpeg: &[u8]) -> bool {
-    let mut at = 2;
-    while let Some(&[0xff, marker, high, low]) = jpeg.get(at..at + 4) {
-        // Fill bytes may stand before a marker.
-        if marker == 0xff {
-            at += 1;
-            continue;
-        }
-        at += 2 + usize::from(u16::from_be_bytes([high, low]));
-        if marker == 0xda {
-            break;
-        }
-    }
-    jpeg.get(at..).is_some_and(|data| data.windows(2).rev().any(|marker| marker == [0xff, 0xd9]))
 }
 
 /// How many scans begin before the end marker.

@@ -39,6 +39,7 @@ mod jpeg;
 mod mix;
 mod pixels;
 mod resize;
+mod scan;
 #[cfg(test)]
 mod tests;
 mod transform;
