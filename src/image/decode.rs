@@ -12,7 +12,7 @@ use ndarray::Array3;
 
 use super::color::{drop_alpha, luma};
 use super::jpeg::{JpegDecode, JpegScale, Plugged};
-use super::resize::{Area, check_extents};
+use super::resize::{Area, Cut, check_extents};
 use super::{Filter, Image, claims};
 use crate::error::{BoxError, Error, ErrorKind, Result, guarded};
 use crate::source::Blob;
@@ -300,7 +300,7 @@ impl DecodeOptions {
         });
         let Decoded { image, scale, top, left } = decoded.map_err(|error| error.with_file(file.name()))?;
         let Part { area, height, width } = part.expect("whatever is decoded was asked for its scale");
-        image.resize_area(area.reduced(scale, top, left), height, width, filter)
+        image.resize_area(Cut::reduced(area, scale, top, left), height, width, filter)
     }
 
     /// The smallest scale at which the sides of a part are long enough, of those that the decoder has.
@@ -308,7 +308,7 @@ impl DecodeOptions {
         let Some(decoder) = self.jpeg.get().filter(|_| self.reduced > 0) else { return JpegScale::Full };
         let fits = |scale: JpegScale| {
             let long_enough =
-                |from: f64, to: usize| from >= to as f64 * f64::from(self.reduced) * scale.divisor() as f64;
+                |from: usize, to: usize| from as f64 >= to as f64 * f64::from(self.reduced) * scale.divisor() as f64;
             long_enough(part.area.height, part.height) && long_enough(part.area.width, part.width)
         };
         let scales = [JpegScale::Eighth, JpegScale::Quarter, JpegScale::Half];

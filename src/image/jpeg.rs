@@ -261,12 +261,7 @@ impl DecodeOptions {
         Ok(Decoded { image: turn.apply(stored), scale, top, left })
     }
 
-    fn decode_zune(
-        &self,
-        mut decoder: JpegDecoder<ZCursor<&[u8]>>,
-        bytes: &[u8],
-        outline: &Outline,
-    ) -> Result<Image> {
+    fn decode_zune(&self, mut decoder: JpegDecoder<ZCursor<&[u8]>>, bytes: &[u8], outline: &Outline) -> Result<Image> {
         // Grey from other colours is not what the decoder can do by itself.
         let has_grey = matches!(decoder.input_colorspace(), Some(ColorSpace::Luma | ColorSpace::YCbCr));
         if self.grey && (!has_grey || outline.is_tall()) {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::resize::Area;
+use super::transform::border;
 use super::*;
 use crate::source::Blob;
 
@@ -82,7 +83,7 @@ fn resizing_is_within_one_of_pillow() {
             image.pixels = image.pixels.chunks(3).map(|pixel| pixel[channel as usize]).collect();
             image.channels = 1;
         }
-        let [left, top, right, bottom] = [0, 1, 2, 3].map(|at| case["box"][at].as_f64().unwrap());
+        let [left, top, right, bottom] = [0, 1, 2, 3].map(|at| case["box"][at].as_u64().unwrap() as usize);
         let area = Area { top, left, height: bottom - top, width: right - left };
         let kind = match filter {
             "nearest" => Filter::Nearest,
@@ -128,7 +129,19 @@ fn sizes_and_places_are_those_of_torchvision() {
     }
     for row in rows(&tables, "random_resized_crop_fallback") {
         let area = RandomResizedCrop::new(1, 1).ratio(row[2], row[3]).middle(row[0] as usize, row[1] as usize);
-        assert_eq!([area.top, area.left, area.height, area.width], row[4..8], "{row:?}");
+        assert_eq!([area.top, area.left, area.height, area.width].map(|extent| extent as f64), row[4..8], "{row:?}");
+    }
+    for row in rows(&tables, "random_crop_border") {
+        let [height, width, crop_height, crop_width, padding, down, across] =
+            std::array::from_fn(|at| row[at] as usize);
+        let borders = [border(height, crop_height, padding), border(width, crop_width, padding)];
+        assert_eq!(borders, [down, across], "{row:?}");
+    }
+    for row in rows(&tables, "random_erasing_region") {
+        let erasing = RandomErasing::new(1.0).scale(row[2], row[2]).ratio(row[3], row[3]);
+        let region = erasing.draw(row[0] as usize, row[1] as usize, &mut crate::Visit::new(1, 2, 3, 0).rng(0));
+        let expected = (row[4] == 1.0).then_some([row[5] as usize, row[6] as usize]);
+        assert_eq!(region.map(|[_, _, height, width]| [height, width]), expected, "{row:?}");
     }
     for row in rows(&tables, "rotate_expanded_size") {
         let turned = blank(row[0], row[1]).rotate(row[2], Filter::Nearest, true, 0).unwrap();
@@ -154,6 +167,12 @@ fn pixels_are_those_of_torchvision() {
             "adjust_contrast" => image.adjust_contrast(factor),
             "adjust_saturation" => image.adjust_saturation(factor),
             "adjust_hue" => image.adjust_hue(factor),
+            "grayscale" => {
+                use crate::transform::Transform;
+                let rng = &mut crate::Visit::new(0, 0, 0, 0).rng(0);
+                let array = ImageTransform::new().random_grayscale(1.0).apply(image, rng).unwrap();
+                Image::new(height, width, 1, array.into_iter().step_by(3).collect()).unwrap()
+            }
             "rotate" => {
                 // With a fill torchvision dims the border twice, for a sum of its own making.
                 if !case["fill"].is_null() && case["interpolation"] == "bilinear" {
@@ -168,7 +187,9 @@ fn pixels_are_those_of_torchvision() {
         };
         assert_eq!((ours.height, ours.width), (height, width), "{case}");
         let worst = difference(&ours.pixels, &bytes(&case["pixels"]));
-        assert!(f64::from(worst) <= case["max_abs_diff"].as_f64().unwrap(), "{case}: {worst}");
+        // Without a sum of floats, grey is the same everywhere.
+        let most = if case["operation"] == "grayscale" { 0.0 } else { case["max_abs_diff"].as_f64().unwrap() };
+        assert!(f64::from(worst) <= most, "{case}: {worst}");
         num_compared += 1;
     }
     assert!(num_compared > 30, "{num_compared}");
@@ -330,8 +351,8 @@ fn each_random_step_does_what_it_says() {
     let parts = RandomResizedCrop::new(4, 4).scale(0.25, 0.5).ratio(0.8, 1.25);
     for position in 0..500 {
         let Area { top, left, height, width } = parts.draw(310, 470, &mut rng(position));
-        assert!(top + height <= 310.0 && left + width <= 470.0);
-        let (scale, ratio) = (height * width / (310.0 * 470.0), width / height);
+        assert!(top + height <= 310 && left + width <= 470);
+        let (scale, ratio) = ((height * width) as f64 / (310.0 * 470.0), width as f64 / height as f64);
         assert!((0.245..=0.505).contains(&scale) && (0.79..=1.26).contains(&ratio), "{scale} {ratio}");
     }
     // An erased box is one box of the value, of the share that it should have.
@@ -363,4 +384,38 @@ fn a_step_that_breaks_the_shape_is_an_error() {
     assert_eq!(failing.apply(image, rng).unwrap_err().message(), "no");
     assert_eq!(ImageTransform::new().resize_shorter(4).shape(), None);
     assert_eq!(ImageTransform::new().resize(4, 5).random_rotation(3.0).shape(), Some([4, 5, 3]));
+}
+
+#[test]
+fn an_array_that_is_a_part_of_another_is_an_image() {
+    use crate::transform::Transform;
+    let array =
+        ndarray::Array3::from_shape_fn((5, 4, 3), |(row, column, channel)| (row * 12 + column * 3 + channel) as u8);
+    let rng = &mut crate::Visit::new(0, 0, 0, 0).rng(0);
+    for part in [ndarray::s![..2, .., ..], ndarray::s![1..3, .., ..], ndarray::s![1..4, 1..3, ..]] {
+        let expected = array.slice(part).to_owned();
+        assert_eq!(ImageTransform::new().apply(array.clone().slice_move(part), rng).unwrap(), expected);
+    }
+}
+
+#[test]
+#[should_panic(expected = "a random turn with Bicubic, expected Nearest or Bilinear")]
+fn a_filter_that_cannot_turn_is_not_replaced_by_another() {
+    let _ = ImageTransform::new().filter(Filter::Bicubic).random_rotation(10.0);
+}
+
+#[test]
+fn a_part_takes_nothing_from_around_it() {
+    // Black with a white frame around it, which no filter may see.
+    let whole = Image::filled(60, 80, 3, 255);
+    let black = |row: usize, column: usize| (20..40).contains(&row) && (30..60).contains(&column);
+    let pixels = (0..60).flat_map(|row| (0..80).flat_map(move |column| [if black(row, column) { 0 } else { 255 }; 3]));
+    let whole = Image { pixels: pixels.collect(), ..whole };
+    let area = Area { top: 20, left: 30, height: 20, width: 30 };
+    for filter in [Filter::Nearest, Filter::Box, Filter::Bilinear, Filter::Hamming, Filter::Bicubic, Filter::Lanczos] {
+        for (height, width) in [(7, 9), (50, 44), (20, 30), (20, 9)] {
+            let part = whole.resize_area(area, height, width, filter).unwrap();
+            assert!(part.pixels.iter().all(|&byte| byte == 0), "{filter:?} {height} x {width}");
+        }
+    }
 }

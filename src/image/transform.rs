@@ -107,7 +107,7 @@ impl ImageTransform {
         self
     }
 
-    /// Sets the filter of the steps that follow and resize. Bilinear by default.
+    /// Sets the filter of the steps that follow and resize or turn. Bilinear by default.
     pub fn filter(mut self, filter: Filter) -> Self {
         self.filter = filter;
         self
@@ -145,7 +145,8 @@ impl ImageTransform {
     }
 
     /// Cuts out a part from a random place, each as likely as any other, after a black border of `padding` pixels was put
-    /// around the image. An image that is too small even so gets as much of a border as it takes.
+    /// around the image. An image that is too small even so gets what is missing on top of that, on both sides, as in
+    /// torchvision with `pad_if_needed`.
     #[track_caller]
     pub fn random_crop(self, height: usize, width: usize, padding: usize) -> Self {
         check_size(height, width);
@@ -180,13 +181,19 @@ impl ImageTransform {
 
     /// Turns by a random angle from `-degrees` to `degrees`, with black around it.
     ///
+    /// With the [`filter`](Self::filter) set before, which is bilinear if none is. torchvision's default is the nearest
+    /// pixel: `filter(Filter::Nearest)` gives that.
+    ///
     /// # Panics
     ///
-    /// If `degrees` is not in `0.0..=360.0`.
+    /// If `degrees` is not in `0.0..=360.0`, or the filter is neither [`Nearest`](Filter::Nearest) nor
+    /// [`Bilinear`](Filter::Bilinear): the others are for resizing only.
     #[track_caller]
     pub fn random_rotation(self, degrees: f32) -> Self {
         assert!((0.0..=360.0).contains(&degrees), "a random turn by {degrees} degrees, expected 0 to 360");
-        let filter = if self.filter == Filter::Nearest { Filter::Nearest } else { Filter::Bilinear };
+        let filter = self.filter;
+        let turns = matches!(filter, Filter::Nearest | Filter::Bilinear);
+        assert!(turns, "a random turn with {filter:?}, expected Nearest or Bilinear");
         self.step(Step::Rotate { degrees, filter })
     }
 
@@ -195,7 +202,8 @@ impl ImageTransform {
         self.step(Step::Jitter(jitter))
     }
 
-    /// Takes the colours away with a probability of `p`; the number of channels stays.
+    /// Takes the colours away with a probability of `p`; the number of channels stays. As torchvision has it for tensors,
+    /// grey is `0.2989 R + 0.587 G + 0.114 B`, rounded downwards: white becomes 254. [`Image::to_grey`] is Pillow's grey.
     #[track_caller]
     pub fn random_grayscale(self, p: f64) -> Self {
         check_probability(p);
@@ -376,15 +384,20 @@ impl Step {
                 image.rotate(f64::from(rng.range_f32(-degrees, degrees)), filter, false, 0)
             }
             Self::Jitter(jitter) => Ok(jitter.apply(image, rng)),
-            Self::Grey(p) => Ok(if rng.bool(p) && image.channels == 3 { image.to_grey().to_rgb() } else { image }),
+            Self::Grey(p) => Ok(if rng.bool(p) { image.adjust_saturation(0.0) } else { image }),
             Self::Custom(ref f) => f(image, rng),
         }
     }
 }
 
+/// The border on either side of an image from which a part is cut.
+pub(super) fn border(all: usize, part: usize, padding: usize) -> usize {
+    let padded = all.saturating_add(padding).saturating_add(padding);
+    padding.saturating_add(part.saturating_sub(padded))
+}
+
 fn random_crop(image: Image, height: usize, width: usize, padding: usize, rng: &mut VisitRng) -> Result<Image> {
-    let border = |all: usize, part: usize| padding.max(part.saturating_sub(all));
-    let (down, across) = (border(image.height, height), border(image.width, width));
+    let (down, across) = (border(image.height, height, padding), border(image.width, width, padding));
     let image = if down + across > 0 { image.pad([down, across, down, across])? } else { image };
     let top = rng.below((image.height - height) as u64 + 1) as usize;
     let left = rng.below((image.width - width) as u64 + 1) as usize;
@@ -395,7 +408,8 @@ fn random_crop(image: Image, height: usize, width: usize, padding: usize, rng: &
 ///
 /// The part has `scale` of the image's area, evenly drawn, and an aspect ratio (width to height) drawn evenly by its
 /// logarithm; its place is any, each as likely as another. If ten such parts do not fit into the image, its middle is
-/// taken, as large as the range of ratios allows.
+/// taken, as large as the range of ratios allows. The part is cut out before it is resized: what stands around it has no
+/// weight in any of the new pixels.
 ///
 /// Source: Szegedy et al. 2014 (<https://arxiv.org/abs/1409.4842>), in the form of torchvision's `RandomResizedCrop`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -450,7 +464,7 @@ impl RandomResizedCrop {
             if (1..=height).contains(&h) && (1..=width).contains(&w) {
                 let top = rng.below((height - h) as u64 + 1) as usize;
                 let left = rng.below((width - w) as u64 + 1) as usize;
-                return whole_pixels(top, left, h, w);
+                return Area { top, left, height: h, width: w };
             }
         }
         self.middle(height, width)
@@ -467,12 +481,8 @@ impl RandomResizedCrop {
         } else {
             (height, width)
         };
-        whole_pixels((height - h) / 2, (width - w) / 2, h, w)
+        Area { top: (height - h) / 2, left: (width - w) / 2, height: h, width: w }
     }
-}
-
-fn whole_pixels(top: usize, left: usize, height: usize, width: usize) -> Area {
-    Area { top: top as f64, left: left as f64, height: height as f64, width: width as f64 }
 }
 
 /// Evenly by its logarithm; the same on every machine.
@@ -498,7 +508,8 @@ fn draw_box(
 /// Overwrites a box of random size and aspect ratio with one value.
 ///
 /// The box has `scale` of the image's area, evenly drawn, and an aspect ratio (height to width) drawn evenly by its
-/// logarithm. If ten such boxes do not fit, the image stays as it is.
+/// logarithm. Both extents are less than the image's, and may be 0, with which nothing is erased. If ten such boxes do not
+/// fit, the image stays as it is.
 ///
 /// Source: Zhong et al. 2017 (<https://arxiv.org/abs/1708.04896>), in the form of torchvision's `RandomErasing`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -552,13 +563,13 @@ impl RandomErasing {
     }
 
     /// The top, left, height and width of the box, if there is to be one.
-    fn draw(&self, height: usize, width: usize, rng: &mut VisitRng) -> Option<[usize; 4]> {
+    pub(super) fn draw(&self, height: usize, width: usize, rng: &mut VisitRng) -> Option<[usize; 4]> {
         if !rng.bool(self.p) {
             return None;
         }
         for _ in 0..10 {
             let (h, w) = draw_box(height, width, self.scale, |rng| draw_log(self.ratio, rng), rng);
-            if (1..height).contains(&h) && (1..width).contains(&w) {
+            if h < height && w < width {
                 let top = rng.below((height - h) as u64 + 1) as usize;
                 let left = rng.below((width - w) as u64 + 1) as usize;
                 return Some([top, left, h, w]);
@@ -636,8 +647,13 @@ impl IntoImage for Image {
 impl IntoImage for Array3<u8> {
     fn into_image<'a, T: Pixel>(self, chain: &'a ImageTransform<T>, _: &mut VisitRng) -> Result<(Image, &'a [Step])> {
         let (height, width, channels) = self.dim();
-        let image = if self.is_standard_layout() {
-            Image::new(height, width, channels, self.into_raw_vec_and_offset().0)
+        // The elements may be a part of what they lie in, if the array was sliced.
+        let (len, is_standard) = (self.len(), self.is_standard_layout());
+        let image = if is_standard {
+            let (mut pixels, offset) = self.into_raw_vec_and_offset();
+            pixels.drain(..offset.unwrap_or(0));
+            pixels.truncate(len);
+            Image::new(height, width, channels, pixels)
         } else {
             Image::from_array(&self)
         };

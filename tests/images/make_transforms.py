@@ -32,6 +32,7 @@ def make_transforms(store):
         "source": source,
         "resize_size": resize_sizes(),
         "center_crop_place": center_crop_places(),
+        "random_crop_border": crop_borders(),
         "random_resized_crop_fallback": crop_fallbacks(),
         "random_resized_crop_accepted": crop_attempts(),
         "random_erasing_region": erasing_regions(),
@@ -183,6 +184,19 @@ def crop_attempts():
         )
         rows.append([h, w, fraction, ratio, box["height"], box["width"]])
     return _table(["height", "width", "area_fraction", "ratio", "crop_height", "crop_width"], rows)
+
+
+def crop_borders():
+    """The border that a crop with `pad_if_needed` puts around a picture, above and below, left and right."""
+    cases = [(10, 12, 4, 4), (10, 12, 14, 9), (10, 12, 14, 20), (3, 30, 8, 8), (10, 12, 11, 13), (1, 1, 7, 7)]
+    rows = []
+    for h, w, crop_height, crop_width in cases:
+        for padding in (0, 1, 2, 4):
+            crop = v2.RandomCrop((crop_height, crop_width), padding=padding or None, pad_if_needed=True)
+            left, top, right, bottom = crop.make_params([torch.zeros(3, h, w)])["padding"]
+            assert (left, top) == (right, bottom)
+            rows.append([h, w, crop_height, crop_width, padding, top, left])
+    return _table(["height", "width", "crop_height", "crop_width", "padding", "border_down", "border_across"], rows)
 
 
 def erasing_regions():
