@@ -54,6 +54,11 @@ pub trait Stack: Sized + Send + 'static + Sealed {
     /// The memory that a batch takes, in bytes.
     #[doc(hidden)]
     fn batch_bytes(batch: &Self::Batch) -> usize;
+    /// This sample without memory that it has in reserve, as far as that can be given back.
+    #[doc(hidden)]
+    fn shrunk(self) -> Self {
+        self
+    }
     /// The layout of rows in a batch that has none, because no sample of it was ever seen: extents of zero.
     fn empty_layout() -> Self::Layout;
     /// Makes room for rows, in the memory of a batch that is no longer used if there is one.
@@ -253,6 +258,10 @@ impl<T: Element> Stack for Vec<T> {
     fn batch_bytes(batch: &Self::Batch) -> usize {
         batch.len() * size_of::<T>()
     }
+    fn shrunk(mut self) -> Self {
+        self.shrink_to_fit();
+        self
+    }
     fn empty_layout() -> usize {
         0
     }
@@ -313,6 +322,18 @@ where
     fn batch_bytes(batch: &Self::Batch) -> usize {
         batch.len() * size_of::<T>()
     }
+    fn shrunk(self) -> Self {
+        // An array does not tell what it lies in, which may be larger if it was sliced: taken apart, it does.
+        if !self.is_standard_layout() {
+            return self.as_standard_layout().into_owned();
+        }
+        let (layout, len) = (self.raw_dim(), self.len());
+        let (mut elements, offset) = self.into_raw_vec_and_offset();
+        elements.drain(..offset.unwrap_or(0));
+        elements.truncate(len);
+        elements.shrink_to_fit();
+        Self::from_shape_vec(layout, elements).expect("there are as many elements as before")
+    }
     fn empty_layout() -> D {
         D::zeros(D::NDIM.unwrap_or(0))
     }
@@ -353,6 +374,10 @@ impl Stack for String {
     }
     fn batch_bytes(batch: &Self::Batch) -> usize {
         batch.iter().map(Stack::size_bytes).sum()
+    }
+    fn shrunk(mut self) -> Self {
+        self.shrink_to_fit();
+        self
     }
     fn empty_layout() {}
     fn columns((): &(), num_rows: usize, spare: Option<Self::Batch>) -> Result<Self::Columns> {
@@ -397,6 +422,9 @@ macro_rules! tuple {
             }
             fn batch_bytes(batch: &Self::Batch) -> usize {
                 0 $(+ $name::batch_bytes(&batch.$field))+
+            }
+            fn shrunk(self) -> Self {
+                ($(self.$field.shrunk(),)+)
             }
             fn empty_layout() -> Self::Layout {
                 ($($name::empty_layout(),)+)

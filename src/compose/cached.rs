@@ -22,6 +22,7 @@ pub struct Cached<S: Sequence> {
 struct Budget<T> {
     limit_bytes: u64,
     measure: fn(&T) -> usize,
+    shrink: fn(T) -> T,
     // Invariant: at most `limit_bytes`, and at least the bytes of all samples that are kept. Room is taken here before
     // a sample is kept, so that workers that load at once cannot exceed the limit together.
     used_bytes: AtomicU64,
@@ -56,8 +57,13 @@ impl<S: Sequence> Cached<S> {
         Self { inner, samples: (0..num_kept).map(|_| OnceLock::new()).collect(), budget: None }
     }
 
-    pub(super) fn within(inner: S, limit_bytes: u64, measure: fn(&S::Sample) -> usize) -> Self {
-        let budget = Budget { limit_bytes, measure, used_bytes: AtomicU64::new(0) };
+    pub(super) fn within(
+        inner: S,
+        limit_bytes: u64,
+        measure: fn(&S::Sample) -> usize,
+        shrink: fn(S::Sample) -> S::Sample,
+    ) -> Self {
+        let budget = Budget { limit_bytes, measure, shrink, used_bytes: AtomicU64::new(0) };
         Self { budget: Some(budget), ..Self::new(inner) }
     }
 
@@ -99,7 +105,8 @@ impl<S: Sequence> Cached<S> {
         if !budget.reserve(size_bytes) {
             return Ok(Loaded::Passing(sample));
         }
-        match slot.set(sample) {
+        // What is kept is what was counted: not the room that the sample was made with.
+        match slot.set((budget.shrink)(sample)) {
             Ok(()) => Ok(slot.get().map(Loaded::Kept).expect("it was just set")),
             // Another thread was first.
             Err(sample) => {
@@ -219,6 +226,40 @@ mod tests {
         // 50 bytes and 0 fit, 30 and 20 do not, 10 does.
         assert_eq!(cached.inner.counts(), [1, 1, 3, 3, 0, 1]);
         assert_eq!((cached.num_cached(), cached.used_bytes()), (3, 60));
+    }
+
+    #[test]
+    fn what_is_kept_has_nothing_in_reserve() {
+        use ndarray::{Array2, s};
+
+        let vectors = from_fn(4, |index| {
+            let mut sample = Vec::with_capacity(1000);
+            sample.extend([index as u8; 10]);
+            (sample.clone(), sample, "a".repeat(500)[..index].to_owned())
+        });
+        let cached = vectors.cached_within(1 << 20);
+        for index in 0..4 {
+            assert_eq!(cached.get(index).unwrap().0, [index as u8; 10]);
+        }
+        let kept = cached.samples.iter().map(|sample| sample.get().unwrap());
+        assert!(kept.clone().all(|sample| sample.0.capacity() == 10 && sample.1.capacity() == 10));
+        // A part of a larger array, in its order and in another one.
+        let whole = Array2::from_shape_fn((100, 3), |(row, column)| (row * 3 + column) as u16);
+        let parts = from_fn(2, move |index| {
+            let rows = whole.clone().slice_move(s![index + 10..index + 12, ..]);
+            (rows.clone().slice_move(s![.., 1..]).reversed_axes(), rows)
+        });
+        let cached = parts.cached_within(1 << 20);
+        for index in 0..2 {
+            let first = (index as u16 + 10) * 3;
+            let (columns, rows) = cached.get(index).unwrap();
+            assert_eq!(rows, ndarray::array![[first, first + 1, first + 2], [first + 3, first + 4, first + 5]]);
+            assert_eq!(columns, ndarray::array![[first + 1, first + 4], [first + 2, first + 5]]);
+        }
+        for sample in cached.samples {
+            let (columns, rows) = sample.into_inner().unwrap();
+            assert_eq!([columns, rows].map(|array| array.into_raw_vec_and_offset().0.capacity()), [4, 6]);
+        }
     }
 
     #[test]

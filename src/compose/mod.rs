@@ -171,10 +171,11 @@ pub trait SequenceExt: Sequence + Sized {
     /// the others are loaded each time.
     ///
     /// A sample counts with what the sequence says of it ([`size_bytes`](Sequence::size_bytes)) or what it takes in a
-    /// batch, whichever is more. The budget is a hard bound on what is kept, also while many workers load at once; beside
-    /// it each sample has a place of the size of its type, whether it is kept or not. A sample that does not fit does
-    /// not keep a smaller one that comes later from being kept. As in [`cached`](Self::cached), errors and the samples of
-    /// a sequence with a [`barrier`](Sequence::barrier) are not kept.
+    /// batch, whichever is more. Vectors, strings and arrays give back what they have in reserve before they are kept, and
+    /// what they were sliced from; what the allocator adds to each is not counted. The budget is a hard bound on what is
+    /// kept, also while many workers load at once; beside it each sample has a place of the size of its type, whether it is
+    /// kept or not. A sample that does not fit does not keep a smaller one that comes later from being kept. As in
+    /// [`cached`](Self::cached), errors and the samples of a sequence with a [`barrier`](Sequence::barrier) are not kept.
     ///
     /// Nothing is ever thrown out to make room. An epoch visits each sample once, in a new order, so the sample that was
     /// used longest ago is one that this epoch has not come to yet: throwing out the least recently used sample throws
@@ -201,15 +202,17 @@ pub trait SequenceExt: Sequence + Sized {
     where
         Self::Sample: Clone + Sync + Stack,
     {
-        Cached::within(self, budget_bytes, <Self::Sample as Stack>::size_bytes)
+        Cached::within(self, budget_bytes, <Self::Sample as Stack>::size_bytes, <Self::Sample as Stack>::shrunk)
     }
 
-    /// As [`cached_within`](Self::cached_within), for samples of any type: `size_bytes` tells what a sample takes.
+    /// As [`cached_within`](Self::cached_within), for samples of any type: `size_bytes` tells what a sample takes. That is
+    /// all that is known of it: let it count capacities, not lengths, where they may differ, and for bytes that share a
+    /// larger buffer, such as those of a `Blob`, the part that no one else keeps.
     fn cached_within_by(self, budget_bytes: u64, size_bytes: fn(&Self::Sample) -> usize) -> Cached<Self>
     where
         Self::Sample: Clone + Sync,
     {
-        Cached::within(self, budget_bytes, size_bytes)
+        Cached::within(self, budget_bytes, size_bytes, std::convert::identity)
     }
 
     /// Keeps every sample in the file `path` once it has been loaded; from the second epoch on, and in every later process,

@@ -6,9 +6,13 @@
 use super::Image;
 use crate::rng::VisitRng;
 
-/// The first of each group of channels, without the last channel.
+/// One channel or three, without the one behind them.
 pub(super) fn drop_alpha(pixels: &[u8], channels: usize) -> Vec<u8> {
-    pixels.chunks_exact(channels + 1).flat_map(|pixel| &pixel[..channels]).copied().collect()
+    // Both know their length, so that no room is left over.
+    match channels {
+        1 => pixels.as_chunks::<2>().0.iter().map(|&[grey, _]| grey).collect(),
+        _ => pixels.as_chunks::<4>().0.iter().flat_map(|&[r, g, b, _]| [r, g, b]).collect(),
+    }
 }
 
 /// Grey from colour, as Pillow has it.
@@ -212,5 +216,25 @@ impl ColorJitter {
             };
         }
         image
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_alpha_there_is_no_room_left_over() {
+        let pixels: Vec<u8> = (0..100).flat_map(|_| 0..24).collect();
+        for channels in [1, 3] {
+            let colours = drop_alpha(&pixels, channels);
+            let expected: Vec<u8> = (0..100)
+                .flat_map(|_| (0..24).filter(|at| at % (channels + 1) != channels))
+                .map(|at| at as u8)
+                .collect();
+            assert_eq!((&colours, colours.capacity()), (&expected, expected.len()));
+        }
+        let grey = Image::new(10, 10, 1, vec![7; 100]).unwrap();
+        assert_eq!(grey.to_rgb().pixels.capacity(), 300);
     }
 }

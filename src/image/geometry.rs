@@ -21,7 +21,9 @@ impl Image {
         }
         let rows = self.pixels.chunks_exact(self.width * self.channels).skip(top).take(height);
         let (start, len) = (left * self.channels, width * self.channels);
-        let pixels = rows.flat_map(|row| &row[start..start + len]).copied().collect();
+        // Of the exact size: what is cut out may be kept for long.
+        let mut pixels = Vec::with_capacity(height * len);
+        rows.for_each(|row| pixels.extend_from_slice(&row[start..start + len]));
         Ok(Self { height, width, channels: self.channels, pixels })
     }
 
@@ -246,6 +248,7 @@ mod tests {
         assert_eq!(padded.crop(1, 2, 3, 4).unwrap(), part);
         let border = padded.pixels().iter().map(|&v| u64::from(v)).sum::<u64>();
         assert_eq!(border, part.pixels().iter().map(|&v| u64::from(v)).sum::<u64>());
+        assert_eq!(part.pixels.capacity(), part.pixels.len());
         for (top, left, height, width) in
             [(0, 0, 0, 1), (0, 0, 6, 1), (5, 0, 1, 1), (0, 6, 1, 2), (usize::MAX, 0, 2, 1)]
         {
