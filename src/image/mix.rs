@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use ndarray::{Array, Array2, Array4, Axis, Dimension};
+use ndarray::{Array, Array1, Array2, Array4, Axis, Dimension};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::rng::VisitRng;
@@ -26,8 +26,35 @@ use crate::rng::VisitRng;
 pub fn one_hot<const N: usize>(class: u32) -> Result<[f32; N]> {
     let mut row = [0.0; N];
     let place = row.get_mut(class as usize);
-    *place.ok_or_else(|| Error::new(ErrorKind::Argument, format!("class {class}, expected one below {N}")))? = 1.0;
+    *place.ok_or_else(|| out_of_range(class, N))? = 1.0;
     Ok(row)
+}
+
+/// As [`one_hot`], for a number of classes that only the running program knows. Rows stack to `(batch, num_classes)`.
+///
+/// # Errors
+///
+/// Of kind [`Argument`](ErrorKind::Argument) if the class is not below `num_classes`.
+///
+/// # Examples
+///
+/// ```
+/// let classes = ["cat", "dog", "fox"];
+/// assert_eq!(procession::image::one_hot_row(1, classes.len())?, ndarray::array![0.0, 1.0, 0.0]);
+/// # Ok::<(), procession::Error>(())
+/// ```
+pub fn one_hot_row(class: u32, num_classes: usize) -> Result<Array1<f32>> {
+    // Compared before the row is made, which may be long.
+    if class as usize >= num_classes {
+        return Err(out_of_range(class, num_classes));
+    }
+    let mut row = Array1::zeros(num_classes);
+    row[class as usize] = 1.0;
+    Ok(row)
+}
+
+fn out_of_range(class: u32, num_classes: usize) -> Error {
+    Error::new(ErrorKind::Argument, format!("class {class}, expected one below {num_classes}"))
 }
 
 /// Blends each image with the one before it, and their targets alike: `x = l x + (1 - l) x'`, with one `l` for the batch
@@ -251,5 +278,10 @@ mod tests {
     #[test]
     fn a_class_out_of_range_is_an_error() {
         assert_eq!(one_hot::<3>(3).unwrap_err().to_string(), "class 3, expected one below 3");
+        assert_eq!(one_hot_row(3, 3).unwrap_err().to_string(), "class 3, expected one below 3");
+        assert_eq!(one_hot_row(0, 0).unwrap_err().kind(), ErrorKind::Argument);
+        for class in 0..3 {
+            assert_eq!(one_hot_row(class, 3).unwrap().to_vec(), one_hot::<3>(class).unwrap());
+        }
     }
 }

@@ -49,7 +49,7 @@ use ndarray::Array3;
 pub use color::ColorJitter;
 pub use decode::{DecodeOptions, ImageFormat, ImageInfo};
 pub use jpeg::{JpegColor, JpegDecode, JpegRequest, JpegScale};
-pub use mix::{cutmix, mixup, one_hot};
+pub use mix::{cutmix, mixup, one_hot, one_hot_row};
 pub use pixels::Pixel;
 pub use resize::Filter;
 pub use transform::{ImageTransform, RandomErasing, RandomResizedCrop};
