@@ -15,6 +15,10 @@
 )]
 #![cfg_attr(feature = "tar", doc = "| tar shards in the convention of WebDataset | [`TarShards`], [`TarIndex`] |")]
 #![cfg_attr(feature = "npy", doc = "| NumPy's `.npy` and `.npz` | [`Npy`], [`Npz`] |")]
+#![cfg_attr(
+    feature = "object-store",
+    doc = "| objects of S3, Google Cloud, Azure, HTTP servers, and tar shards and `.npy` files there | [`Objects`], [`LabelledObjects`], [`Bucket`] |"
+)]
 #![cfg_attr(feature = "csv", doc = "| tables as CSV | [`Csv`] |")]
 #![cfg_attr(feature = "arrow", doc = "| Arrow files, data sets saved by Hugging Face's `datasets` | [`ArrowTable`] |")]
 #![cfg_attr(feature = "parquet", doc = "| Parquet files | [`ParquetTable`] |")]
@@ -49,6 +53,8 @@ mod mnist;
 mod npy;
 #[cfg(feature = "npy")]
 mod npz;
+#[cfg(feature = "object-store")]
+mod object;
 mod offsets;
 #[cfg(feature = "parquet")]
 mod parquet;
@@ -87,6 +93,12 @@ pub use mnist::{Mnist, MnistPart};
 pub use npy::{Npy, NpyElement, NpyFloats, NpyLabels, NpyOptions, NpySamples, NpyScalars, NpyType};
 #[cfg(feature = "npy")]
 pub use npz::{Npz, NpzOptions, NpzWriter};
+#[cfg(feature = "object-store")]
+pub use object::{Bucket, BucketOptions, LabelledObjects, ObjectCacheStatus, Objects, ObjectsOptions};
+#[cfg(all(feature = "object-store", feature = "npy"))]
+pub use object::{ObjectNpy, ObjectNpySamples};
+#[cfg(all(feature = "object-store", feature = "tar"))]
+pub use object::{ObjectTarImagesAndLabels, ObjectTarOptions, ObjectTarShards};
 pub use scale::Floats;
 #[cfg(feature = "tar")]
 pub use tar::{

@@ -42,6 +42,12 @@ impl Header {
         Ok(Self { len, element, big_endian, fortran: dictionary.fortran_order && orders_differ, shape, data_len })
     }
 
+    /// How many bytes from the beginning of a file hold its header, if these tell it.
+    #[cfg(feature = "object-store")]
+    pub(super) fn needs(start: &[u8]) -> Option<usize> {
+        Self::extent(start).ok().map(|(_, len)| len)
+    }
+
     /// Where the dictionary begins, and where it ends.
     fn extent(bytes: &[u8]) -> Result<(usize, usize)> {
         let present = bytes.len();

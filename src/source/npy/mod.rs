@@ -85,10 +85,81 @@ impl NpyOptions {
 #[derive(Debug, Clone)]
 pub struct Npy {
     bytes: Arc<Mapped>,
-    name: Arc<Path>,
-    header: Arc<Header>,
+    about: About,
     // Invariant: where in `bytes` the elements of the header's shape are, all of them and nothing else.
     data: Range<usize>,
+}
+
+/// What is known of a file without its elements. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct About {
+    name: Arc<Path>,
+    header: Arc<Header>,
+}
+
+impl About {
+    /// Reads the header from the beginning of a file of `size_bytes`. `Err` with how much is needed if that is more.
+    #[cfg(feature = "object-store")]
+    pub(super) fn of_start(start: &[u8], size_bytes: u64, name: &Path) -> Result<Result<Self, u64>> {
+        let whole = usize::try_from(size_bytes).unwrap_or(usize::MAX);
+        let parsed = match Header::needs(start) {
+            Some(needed) if start.len() < whole.min(needed) => return Ok(Err(needed.min(whole) as u64)),
+            _ => Header::parse(start),
+        };
+        let header = parsed.and_then(|header| {
+            header.check_data(whole.saturating_sub(header.len))?;
+            Ok(header)
+        });
+        let header = Arc::new(header.map_err(|error| error.with_file(name))?);
+        Ok(Ok(Self { name: name.into(), header }))
+    }
+
+    /// Where the elements begin.
+    #[cfg(feature = "object-store")]
+    pub(super) fn data_start(&self) -> u64 {
+        self.header.len as u64
+    }
+
+    pub(super) fn header(&self) -> (NpyType, &[usize], bool, bool) {
+        let Header { element, shape, big_endian, fortran, .. } = &*self.header;
+        (*element, shape, *big_endian, *fortran)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.name
+    }
+
+    pub(super) fn expect(&self, element: NpyType, rank: Option<usize>) -> Result<()> {
+        if self.header.element != element {
+            return Err(not_of_type(self, element));
+        }
+        expect_rank(&self.header.shape, rank).map_err(|error| error.with_file(self.path()))
+    }
+
+    pub(super) fn expect_samples(&self) -> Result<()> {
+        let error = if self.header.shape.is_empty() {
+            Error::new(ErrorKind::Shape, "a single number, expected an array with a first axis of samples")
+        } else if self.header.fortran {
+            let message = format!(
+                "array of shape {:?} in Fortran order, expected C order, as numpy.ascontiguousarray gives it",
+                self.header.shape
+            );
+            Error::new(ErrorKind::Format, message)
+        } else {
+            return Ok(());
+        };
+        Err(error.with_file(self.path()))
+    }
+
+    /// Reads elements, of which the first is number `start` of the file.
+    #[inline]
+    pub(super) fn read<T: NpyElement>(&self, bytes: &[u8], start: usize, to: &mut [T]) -> Result<()> {
+        T::read(bytes, self.header.big_endian, to).map_err(|at| {
+            let message =
+                format!("element {} has the byte {}, expected 0 or 1 of a {}", start + at, bytes[at], T::TYPE);
+            Error::new(ErrorKind::Format, message).with_file(self.path())
+        })
+    }
 }
 
 impl Npy {
@@ -132,27 +203,27 @@ impl Npy {
         });
         let header = header.map_err(|error| error.with_file(&*name))?;
         let data = range.start + header.len..range.end;
-        Ok(Self { bytes, name, header: Arc::new(header), data })
+        Ok(Self { bytes, about: About { name, header: Arc::new(header) }, data })
     }
 
     /// The type of the elements.
     pub fn element(&self) -> NpyType {
-        self.header.element
+        self.about.header.element
     }
 
     /// The extents of the dimensions; none for a single number.
     pub fn shape(&self) -> &[usize] {
-        &self.header.shape
+        &self.about.header.shape
     }
 
     /// Whether the bytes of an element come in big-endian order; of no meaning where an element is one byte.
     pub fn is_big_endian(&self) -> bool {
-        self.header.big_endian
+        self.about.header.big_endian
     }
 
     /// Whether the elements lie in Fortran order: the first index runs fastest. `false` if C order is the same.
     pub fn is_fortran(&self) -> bool {
-        self.header.fortran
+        self.about.header.fortran
     }
 
     /// The elements as they are in the file.
@@ -163,7 +234,7 @@ impl Npy {
     /// The file, or the name that was given to bytes from memory; for a member of an archive the archive, a slash and
     /// the member.
     pub fn path(&self) -> &Path {
-        &self.name
+        self.about.path()
     }
 
     /// Copies all elements to an array, in C or Fortran order as they are in the file. An array is itself a sequence,
@@ -174,9 +245,9 @@ impl Npy {
     /// With the file, of kind [`Format`](ErrorKind::Format) if the file holds another type of elements, or bytes that are
     /// neither 0 nor 1 for `bool`; [`Shape`](ErrorKind::Shape) if it has another number of dimensions.
     pub fn to_array<T: NpyElement, D: Dimension>(&self) -> Result<Array<T, D>> {
-        self.expect(T::TYPE, D::NDIM)?;
+        self.about.expect(T::TYPE, D::NDIM)?;
         let mut elements = vec![T::default(); self.data.len() / size_of::<T>()];
-        self.read(self.data(), 0, &mut elements)?;
+        self.about.read(self.data(), 0, &mut elements)?;
         let shape = dimension::<D>(self.shape()).set_f(self.is_fortran());
         Ok(Array::from_shape_vec(shape, elements).expect("the header was checked"))
     }
@@ -191,8 +262,8 @@ impl Npy {
     /// where no sample lies in one piece ([`to_array`](Self::to_array) reads them); [`Shape`](ErrorKind::Shape) if it has
     /// another number of dimensions, or none at all.
     pub fn samples<T: NpyElement, D: Dimension>(&self) -> Result<NpySamples<T, D>> {
-        self.expect(T::TYPE, D::NDIM.map(|rank| rank + 1))?;
-        self.expect_samples()?;
+        self.about.expect(T::TYPE, D::NDIM.map(|rank| rank + 1))?;
+        self.about.expect_samples()?;
         Ok(NpySamples::new(self.clone(), dimension(&self.shape()[1..])))
     }
 
@@ -218,7 +289,7 @@ impl Npy {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn scalars<T: NpyElement>(&self) -> Result<NpyScalars<T>> {
-        self.expect(T::TYPE, Some(1))?;
+        self.about.expect(T::TYPE, Some(1))?;
         Ok(NpyScalars::new(self.clone()))
     }
 
@@ -249,43 +320,11 @@ impl Npy {
         let written = write(&mut file, array).and_then(|()| Ok(file.into_inner()?));
         written.map_err(|cause| Error::from(cause).with_file(path))?.finish()
     }
-
-    fn expect(&self, element: NpyType, rank: Option<usize>) -> Result<()> {
-        if self.element() != element {
-            return Err(not_of_type(self, element));
-        }
-        expect_rank(self.shape(), rank).map_err(|error| error.with_file(self.path()))
-    }
-
-    fn expect_samples(&self) -> Result<()> {
-        let error = if self.shape().is_empty() {
-            Error::new(ErrorKind::Shape, "a single number, expected an array with a first axis of samples")
-        } else if self.is_fortran() {
-            let message = format!(
-                "array of shape {:?} in Fortran order, expected C order, as numpy.ascontiguousarray gives it",
-                self.shape()
-            );
-            Error::new(ErrorKind::Format, message)
-        } else {
-            return Ok(());
-        };
-        Err(error.with_file(self.path()))
-    }
-
-    /// Reads elements, of which the first is number `start` of the file.
-    #[inline]
-    fn read<T: NpyElement>(&self, bytes: &[u8], start: usize, to: &mut [T]) -> Result<()> {
-        T::read(bytes, self.is_big_endian(), to).map_err(|at| {
-            let message =
-                format!("element {} has the byte {}, expected 0 or 1 of a {}", start + at, bytes[at], T::TYPE);
-            Error::new(ErrorKind::Format, message).with_file(self.path())
-        })
-    }
 }
 
-fn not_of_type(npy: &Npy, expected: impl std::fmt::Display) -> Error {
-    let message = format!("elements of type {}, expected {expected}", npy.element());
-    Error::new(ErrorKind::Format, message).with_file(npy.path())
+fn not_of_type(about: &About, expected: impl std::fmt::Display) -> Error {
+    let message = format!("elements of type {}, expected {expected}", about.header.element);
+    Error::new(ErrorKind::Format, message).with_file(about.path())
 }
 
 /// Checks that NumPy can have an array of as many dimensions.

@@ -65,7 +65,10 @@ impl<T: NpyElement, D: Dimension> NpySamples<T, D> {
 
     #[inline]
     fn read(&self, index: usize, row: &mut [T]) -> Result<()> {
-        self.npy.read(self.bytes(index), index * self.sample_len, row).map_err(|error| error.with_index(index as u64))
+        self.npy
+            .about
+            .read(self.bytes(index), index * self.sample_len, row)
+            .map_err(|error| error.with_index(index as u64))
     }
 }
 
@@ -194,7 +197,7 @@ impl<T: NpyElement> Sequence for NpyScalars<T> {
         check_index(index, self.len());
         let mut number = [T::default()];
         let bytes = &self.npy.data()[index * size_of::<T>()..(index + 1) * size_of::<T>()];
-        self.npy.read(bytes, index, &mut number).map_err(|error| error.with_index(index as u64))?;
+        self.npy.about.read(bytes, index, &mut number).map_err(|error| error.with_index(index as u64))?;
         Ok(number[0])
     }
     fn size_bytes(&self, _index: usize) -> Option<usize> {
@@ -231,7 +234,7 @@ pub struct NpyLabels {
 impl NpyLabels {
     pub(super) fn new(npy: Npy, num_classes: u32) -> Result<Self> {
         match npy.element() {
-            NpyType::Bool | NpyType::F16 | NpyType::F32 | NpyType::F64 => Err(not_of_type(&npy, "integers")),
+            NpyType::Bool | NpyType::F16 | NpyType::F32 | NpyType::F64 => Err(not_of_type(&npy.about, "integers")),
             _ => Ok(Self { npy, num_classes }),
         }
     }
@@ -249,7 +252,7 @@ impl NpyLabels {
     fn number<T: NpyElement + Into<i128>>(&self, index: usize) -> Result<i128> {
         let mut number = [T::default()];
         let bytes = &self.npy.data()[index * size_of::<T>()..(index + 1) * size_of::<T>()];
-        self.npy.read(bytes, index, &mut number)?;
+        self.npy.about.read(bytes, index, &mut number)?;
         Ok(number[0].into())
     }
 }
@@ -271,7 +274,7 @@ impl Sequence for NpyLabels {
             NpyType::I16 => self.number::<i16>(index),
             NpyType::I32 => self.number::<i32>(index),
             NpyType::I64 => self.number::<i64>(index),
-            NpyType::Bool | NpyType::F16 | NpyType::F32 | NpyType::F64 => Err(not_of_type(&self.npy, "integers")),
+            NpyType::Bool | NpyType::F16 | NpyType::F32 | NpyType::F64 => Err(not_of_type(&self.npy.about, "integers")),
         }?;
         u32::try_from(label).ok().filter(|&label| label < self.num_classes).ok_or_else(|| {
             let message =

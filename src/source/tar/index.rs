@@ -339,7 +339,7 @@ pub(super) struct Builder {
 }
 
 impl Builder {
-    fn add(&mut self, member: &Member) -> Result<()> {
+    pub(super) fn add(&mut self, member: &Member) -> Result<()> {
         if let Some(kind) = member.kind {
             self.passed_over.add(&member.name, kind);
             return Ok(());

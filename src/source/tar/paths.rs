@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 const MAX_EXPANDED: u64 = 1_000_000;
 
 /// What archives are compressed with, by the ends of names.
-const COMPRESSED: [&str; 16] = [
+pub(in crate::source) const COMPRESSED: [&str; 16] = [
     ".tar.gz",
     ".tgz",
     ".tar.zst",
@@ -78,7 +78,7 @@ fn of_folder(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Expands braces: `{000..009}` to its numbers, with as many digits, `{a,b}` to its parts.
-pub(super) fn expand(text: &str) -> Result<Vec<String>> {
+pub(in crate::source) fn expand(text: &str) -> Result<Vec<String>> {
     let mut expanded = vec![String::new()];
     let mut rest = text;
     while let Some(open) = rest.find('{') {

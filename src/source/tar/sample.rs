@@ -1,6 +1,7 @@
 //! The samples of shards.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,7 +18,8 @@ const SEARCHED_SAMPLES: usize = 100_000;
 /// An archive: its bytes and its index.
 #[derive(Debug)]
 pub(super) struct Shard {
-    // Invariant: as many bytes as the index says, so that every field lies within them.
+    // Invariant: as many bytes as the index says, so that every field lies within them; or none, and each sample has the
+    // bytes of its own fields.
     bytes: Bytes,
     path: PathBuf,
     pub(super) index: TarIndex,
@@ -28,6 +30,12 @@ impl Shard {
     pub(super) fn new(bytes: Bytes, path: PathBuf, index: TarIndex) -> Self {
         assert_eq!(index.size_bytes(), bytes.len() as u64, "an index of the size of its archive");
         Self { bytes, path, index }
+    }
+
+    /// An archive that is somewhere else.
+    #[cfg(feature = "object-store")]
+    pub(super) fn elsewhere(path: PathBuf, index: TarIndex) -> Self {
+        Self { bytes: Bytes::new(), path, index }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -49,9 +57,16 @@ impl Shard {
     }
 }
 
+/// A part of an archive that was fetched.
+#[derive(Debug, Clone)]
+pub(super) struct Piece {
+    pub(super) start: u64,
+    pub(super) bytes: Bytes,
+}
+
 /// A sample of tar shards: its key, and the undecoded bytes of its fields.
 ///
-/// Cheap to make and to clone: it is a shard and a place in it. The bytes are those of the mapped file.
+/// Cheap to make and to clone: it is a shard and a place in it. The bytes are those of the mapped file, or were fetched.
 ///
 /// # Examples
 ///
@@ -77,6 +92,8 @@ pub struct TarSample {
     pub(super) shard: Arc<Shard>,
     // Invariant: below the number of samples of the shard.
     pub(super) sample: usize,
+    // Invariant: if the archive is elsewhere, every field that is asked for lies within one of them.
+    pub(super) pieces: Option<Arc<[Piece]>>,
 }
 
 impl TarSample {
@@ -149,7 +166,7 @@ impl TarSample {
         })
     }
 
-    fn find(&self, extensions: &[&str]) -> Result<TarField<'_>> {
+    pub(in crate::source) fn find(&self, extensions: &[&str]) -> Result<TarField<'_>> {
         self.entry().field_of(extensions).ok_or_else(|| self.missing(extensions))
     }
 
@@ -170,14 +187,30 @@ impl TarSample {
     }
 
     fn bytes(&self, field: TarField<'_>) -> &[u8] {
-        let range = field.range();
-        // The archive is in memory, so that places within it fit the address space.
-        &self.shard.bytes[range.start as usize..range.end as usize]
+        let (bytes, place) = self.place(field);
+        &bytes[place]
     }
 
     fn blob(&self, field: TarField<'_>) -> Blob {
-        let range = field.range();
-        Blob::new(self.shard.bytes.slice(range.start as usize..range.end as usize), self.shard.file(&field.member()))
+        let (bytes, place) = self.place(field);
+        Blob::new(bytes.slice(place), self.shard.file(&field.member()))
+    }
+
+    /// Where the bytes of a field are.
+    fn place(&self, field: TarField<'_>) -> (&Bytes, Range<usize>) {
+        let Range { start, end } = field.range();
+        let (bytes, offset) = match &self.pieces {
+            None => (&self.shard.bytes, 0),
+            // Nothing is fetched for a field without bytes.
+            Some(_) if start == end => return (&self.shard.bytes, 0..0),
+            Some(pieces) => {
+                // The last one that begins at or before the field.
+                let piece = &pieces[pieces.partition_point(|piece| piece.start <= start) - 1];
+                (&piece.bytes, piece.start)
+            }
+        };
+        // They are in memory, so that places within them fit the address space.
+        (bytes, (start - offset) as usize..(end - offset) as usize)
     }
 }
 

@@ -63,6 +63,23 @@ impl<R: Read + Seek> Walk<R> {
         Ok(Self { reader, size_bytes, position: start.next_multiple_of(BLOCK), terminated: false })
     }
 
+    /// Where the next member's headers begin.
+    #[cfg(feature = "object-store")]
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Goes back to where a member's headers begin.
+    #[cfg(feature = "object-store")]
+    pub(super) fn set_position(&mut self, position: u64) {
+        self.position = position;
+    }
+
+    #[cfg(feature = "object-store")]
+    pub(super) fn reader(&mut self) -> &mut R {
+        &mut self.reader
+    }
+
     /// The size of the archive's file.
     pub(super) fn size_bytes(&self) -> u64 {
         self.size_bytes

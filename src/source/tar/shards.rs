@@ -318,7 +318,7 @@ impl Sequence for TarShards {
     /// Never fails: it is the fields that do, when they are asked for.
     fn get(&self, index: usize) -> Result<TarSample> {
         let (shard, sample) = self.find(index);
-        Ok(TarSample { shard: Arc::clone(shard), sample })
+        Ok(TarSample { shard: Arc::clone(shard), sample, pieces: None })
     }
     /// The sizes of all fields together, though mapped bytes take no memory of their own until somebody reads them.
     fn size_bytes(&self, index: usize) -> Option<usize> {
