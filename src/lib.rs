@@ -51,6 +51,8 @@
 //! | `parquet` | Parquet files | `arrow`, flate2, parquet |
 //! | `csv` | tables as CSV | csv, csv-core |
 //! | `disk-cache` | decoded samples in a file that outlives the process | crc32fast |
+//! | `async` | samples that are waited for, batches as a stream | futures-core, tokio |
+//! | `object-store` | buckets of S3, Google Cloud, Azure, HTTP servers | `async`, bytes, crc32fast, futures-util, object_store, url |
 //! | `progress` | progress bars for the trainer | `train`, indicatif |
 //! | `fashion-mnist` | 7,000 real images inside the binary (3 MB) | `gzip` |
 //! | `cli` | the `procession` command | all sources, `progress`, `serde`, `fashion-mnist`, clap, ctrlc, plotters |

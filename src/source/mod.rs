@@ -94,7 +94,7 @@ pub use npy::{Npy, NpyElement, NpyFloats, NpyLabels, NpyOptions, NpySamples, Npy
 #[cfg(feature = "npy")]
 pub use npz::{Npz, NpzOptions, NpzWriter};
 #[cfg(feature = "object-store")]
-pub use object::{Bucket, BucketOptions, LabelledObjects, ObjectCacheStatus, Objects, ObjectsOptions};
+pub use object::{Bucket, BucketOptions, LabelledObjects, ObjectCacheStatus, Objects, ObjectsOptions, object_store};
 #[cfg(all(feature = "object-store", feature = "npy"))]
 pub use object::{ObjectNpy, ObjectNpySamples};
 #[cfg(all(feature = "object-store", feature = "tar"))]

@@ -29,7 +29,7 @@ fn open(server: &Server, dir: &Path, max_bytes: u64) -> (Bucket, Objects) {
 
 fn loader(objects: &Objects) -> Loader<Vec<Vec<u8>>> {
     let loader = Loader::remote(objects.clone()).concurrency(8).map(|blob| blob.bytes().to_vec());
-    loader.collate(|samples| Ok::<_, Error>(samples)).batch_size(7).shuffle(3).build().unwrap()
+    loader.collate(Ok::<_, Error>).batch_size(7).shuffle(3).build().unwrap()
 }
 
 fn check(objects: &Objects, number: u64) {

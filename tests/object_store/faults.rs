@@ -6,7 +6,7 @@ use procession::source::{Bucket, Objects};
 use procession::{AsyncSequence, Error, ErrorKind, Loader, Result, Retry, from_fn};
 
 use super::server::{Asked, Fault, Server, touch};
-use super::{all, block_on, content, epoch};
+use super::{Pairs, all, block_on, content, epoch};
 
 const COUNT: usize = 60;
 
@@ -35,7 +35,7 @@ fn loader(objects: Objects, retries: u32) -> Loader<Vec<Vec<u8>>> {
         .concurrency(16)
         .retry(retry)
         .map(|blob| blob.bytes().to_vec())
-        .collate(|samples| Ok::<_, Error>(samples))
+        .collate(Ok::<_, Error>)
         .batch_size(7)
         .shuffle(11)
         .build()
@@ -43,8 +43,8 @@ fn loader(objects: Objects, retries: u32) -> Loader<Vec<Vec<u8>>> {
 }
 
 /// What must come out.
-fn expected(number: u64) -> Vec<(Vec<u64>, Vec<Vec<u8>>)> {
-    let here = Loader::builder(from_fn(COUNT, content)).collate(|samples| Ok::<_, Error>(samples));
+fn expected(number: u64) -> Vec<Pairs> {
+    let here = Loader::builder(from_fn(COUNT, content)).collate(Ok::<_, Error>);
     epoch(&here.batch_size(7).shuffle(11).build().unwrap(), number).unwrap()
 }
 

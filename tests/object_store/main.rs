@@ -5,6 +5,7 @@
 mod blocking;
 mod cache;
 mod faults;
+mod http;
 mod listing;
 #[cfg(feature = "npy")]
 mod npy;
@@ -68,8 +69,11 @@ fn content(number: usize) -> Vec<u8> {
     bytes
 }
 
-/// The indices and the samples of an epoch, batch by batch.
-fn epoch(loader: &Loader<Vec<Vec<u8>>>, epoch: u64) -> Result<Vec<(Vec<u64>, Vec<Vec<u8>>)>> {
+/// The indices and the samples of a batch.
+type Pairs = (Vec<u64>, Vec<Vec<u8>>);
+
+/// An epoch, batch by batch.
+fn epoch(loader: &Loader<Vec<Vec<u8>>>, epoch: u64) -> Result<Vec<Pairs>> {
     loader
         .epoch(epoch)
         .map(|batch| {

@@ -81,13 +81,24 @@ struct State {
 }
 
 impl Server {
-    /// A server with an empty bucket.
+    /// A server with an empty bucket, for those who know the secret.
     pub(crate) fn start() -> Self {
+        Self::start_for(Some(SimpleAuth::from_single("key", "secret")))
+    }
+
+    /// A server with an empty bucket, for everybody.
+    pub(crate) fn start_open() -> Self {
+        Self::start_for(None)
+    }
+
+    fn start_for(auth: Option<SimpleAuth>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("bucket")).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(dir.path()).unwrap());
-        builder.set_auth(SimpleAuth::from_single("key", "secret"));
+        if let Some(auth) = auth {
+            builder.set_auth(auth);
+        }
         let service = builder.build();
         let state = Arc::new(State {
             decide: Mutex::new(Box::new(|_| Fault::None)),
@@ -122,9 +133,13 @@ impl Server {
         self.dir.path().join("bucket")
     }
 
+    pub(crate) fn http(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     pub(crate) fn options(&self) -> BucketOptions {
         Bucket::options()
-            .option("aws_endpoint", format!("http://{}", self.address))
+            .option("aws_endpoint", self.http())
             .option("aws_allow_http", "true")
             .option("aws_region", "us-east-1")
             .option("aws_access_key_id", "key")
@@ -177,7 +192,6 @@ async fn answer(
     }
     let mut request = request;
     if fault == Fault::Whole {
-        // The header is not part of the signature that object_store makes for S3's: the server takes it for another request.
         request.headers_mut().remove("range");
     }
     let response =

@@ -147,7 +147,7 @@ fn shards_pass_through_a_loader_with_faults() {
     let here = TarShards::open(server.folder().join("t")).unwrap();
     let order = || BlockShuffle::from_lengths(here.shard_lens(), 2, 7).unwrap();
     let expected = Loader::builder(here.images_and_labels()).map(|(image, label)| (image.to_vec(), label));
-    let expected = expected.collate(|samples| Ok::<_, Error>(samples)).sampler(order()).build().unwrap();
+    let expected = expected.collate(Ok::<_, Error>).sampler(order()).build().unwrap();
     let expected: Vec<_> = expected.epoch(2).map(|batch| batch.unwrap().into_inner()).collect();
     for fault in [Fault::Cut, Fault::Short, Fault::Long, Fault::Reset, Fault::Whole, Fault::Status(503, "SlowDown")] {
         let asked = std::sync::atomic::AtomicUsize::new(0);
@@ -159,7 +159,7 @@ fn shards_pass_through_a_loader_with_faults() {
             .concurrency(8)
             .retry(Retry::times(8))
             .map(|(image, label)| (image.to_vec(), label))
-            .collate(|samples| Ok::<_, Error>(samples))
+            .collate(Ok::<_, Error>)
             .sampler(order())
             .build()
             .unwrap();

@@ -84,7 +84,7 @@ impl fmt::Debug for BucketOptions {
 /// ```
 /// use std::sync::Arc;
 ///
-/// use object_store::memory::InMemory;
+/// use procession::source::object_store::memory::InMemory;
 /// use procession::source::Bucket;
 ///
 /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -121,7 +121,11 @@ struct Place {
 }
 
 impl Bucket {
-    /// A bucket of a store; `name` is what errors, blobs and the cache call it, such as `s3://photos`.
+    /// A bucket of a store of one's own making; `name` is what errors, blobs and the cache call it, such as `s3://photos`. Stores
+    /// that share a cache need names that tell them apart.
+    ///
+    /// What the store tries again by itself is the caller's to set: the crate object_store tries ten times over three minutes
+    /// by default, which is longer than a loader waits for a request.
     pub fn new(store: Arc<dyn ObjectStore>, name: impl Into<String>) -> Self {
         let name = name.into().trim_end_matches('/').to_owned();
         Self { place: Arc::new(Place { store, name, prefix: Path::default() }), cache: None }
@@ -170,8 +174,8 @@ impl Bucket {
     /// - If a file cannot be written later on, because the disk is full or the folder is gone, nothing more is written by this
     ///   process, and fetching goes on: [`cache_status`](Self::cache_status) says why.
     ///
-    /// Files are read and written on the threads that tokio has for that, not on those that requests run on. Clones of the
-    /// bucket, and buckets [`below`](Self::below) it, share the cache.
+    /// Files are read and written on the threads that tokio has for that, not on those that requests run on; a sample that was
+    /// fetched goes on once its file is written. Clones of the bucket, and buckets [`below`](Self::below) it, share the cache.
     ///
     /// # Errors
     ///
@@ -182,7 +186,7 @@ impl Bucket {
     /// ```
     /// use std::sync::Arc;
     ///
-    /// use object_store::memory::InMemory;
+    /// use procession::source::object_store::memory::InMemory;
     /// use procession::source::{Bucket, Objects};
     /// use procession::{AsyncSequence, Loader};
     ///
@@ -191,7 +195,7 @@ impl Bucket {
     /// let bucket = Bucket::new(Arc::new(InMemory::new()), "memory://bucket").disk_cache(dir.path(), 1 << 20)?;
     /// # runtime.block_on(bucket.write("a.txt", "a"))?;
     /// let loader = Loader::remote(Objects::options().list_blocking(&bucket)?).map(|blob| blob[0]).build()?;
-    /// loader.epochs(0..3).for_each(|epoch| epoch.for_each(drop));
+    /// (0..3).for_each(|number| loader.epoch(number).for_each(drop));
     /// let status = bucket.cache_status().unwrap();
     /// assert_eq!((status.num_misses, status.num_hits), (1, 2));
     /// # Ok::<(), Box<dyn std::error::Error>>(())

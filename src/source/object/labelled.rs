@@ -21,7 +21,7 @@ use crate::source::Blob;
 /// ```
 /// use std::sync::Arc;
 ///
-/// use object_store::memory::InMemory;
+/// use procession::source::object_store::memory::InMemory;
 /// use procession::source::{Bucket, LabelledObjects, Objects};
 /// use procession::AsyncSequence;
 ///

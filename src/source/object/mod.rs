@@ -22,6 +22,9 @@ mod objects;
 #[cfg(feature = "tar")]
 mod tar;
 
+/// The crate whose stores buckets are made of, in the version that fits.
+pub use ::object_store;
+
 pub use self::bucket::{Bucket, BucketOptions};
 pub use self::cache::ObjectCacheStatus;
 pub use self::labelled::LabelledObjects;

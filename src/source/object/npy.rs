@@ -34,7 +34,7 @@ const MAX_HEADER_BYTES: u64 = 1 << 20;
 /// use std::sync::Arc;
 ///
 /// use ndarray::{Ix1, array};
-/// use object_store::memory::InMemory;
+/// use procession::source::object_store::memory::InMemory;
 /// use procession::source::{Bucket, Npy, ObjectNpy};
 /// use procession::{AsyncSequence, Loader};
 ///

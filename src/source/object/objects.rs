@@ -189,7 +189,7 @@ impl PassedOverKeys {
 /// ```
 /// use std::sync::Arc;
 ///
-/// use object_store::memory::InMemory;
+/// use procession::source::object_store::memory::InMemory;
 /// use procession::source::{Bucket, Objects};
 /// use procession::{AsyncSequence, Loader, Retry};
 ///
@@ -271,8 +271,8 @@ impl Objects {
         )
     }
 
-    /// Asks for size and version of all objects of which these are not known, 64 at a time. Only then the samples'
-    /// sizes are known beforehand, an object that changes is an error, and the [cache](Bucket::disk_cache) keeps it.
+    /// Asks for size and version of all objects of which these are not known, 64 at a time. Only with these the samples' sizes
+    /// are known beforehand, an object that changes is an error, and the [cache](Bucket::disk_cache) keeps it.
     ///
     /// # Errors
     ///
@@ -288,6 +288,16 @@ impl Objects {
         }));
         let entries: Vec<Entry> = asked.buffered(HEADS_AT_ONCE).try_collect().await?;
         Ok(Self { entries: entries.into(), ..self })
+    }
+
+    /// Does what [`stat`](Self::stat) does; blocks until it is done.
+    ///
+    /// # Errors
+    ///
+    /// As there; and of kind [`Argument`](ErrorKind::Argument) on the thread of a current-thread runtime, which it would hold
+    /// up.
+    pub fn stat_blocking(self) -> Result<Self> {
+        blocking::wait(self.stat())
     }
 
     /// Labels each object by the first part of its key below the bucket's prefix: `<class>/<file>`, at any depth below the

@@ -206,7 +206,7 @@ struct Shard {
 /// ```
 /// use std::sync::Arc;
 ///
-/// use object_store::memory::InMemory;
+/// use procession::source::object_store::memory::InMemory;
 /// use procession::source::{Bucket, ObjectTarShards, TarWriter};
 /// use procession::{BlockShuffle, Loader};
 ///

@@ -1,4 +1,5 @@
 use std::fs;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
@@ -189,12 +190,22 @@ fn a_process_that_was_stopped_with_the_lock_does_not_stop_the_others() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3, "nothing unfinished is left");
 }
 
+struct EndsWhenDropped<'a>(&'a AtomicBool);
+
+impl Drop for EndsWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn caches_that_share_a_folder_keep_its_budget_together() {
     const FILES: u64 = 8;
     let dir = tempfile::tempdir().unwrap();
-    let done = std::sync::atomic::AtomicBool::new(false);
+    let done = AtomicBool::new(false);
     thread::scope(|scope| {
+        // Also if one of the threads fails.
+        let end = EndsWhenDropped(&done);
         let threads: Vec<_> = (0..4)
             .map(|thread| {
                 let cache = cache(dir.path(), FILES);
@@ -221,7 +232,7 @@ fn caches_that_share_a_folder_keep_its_budget_together() {
             }
         });
         let num_evicted: u64 = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
-        done.store(true, Ordering::Relaxed);
+        drop(end);
         watch.join().unwrap();
         assert!(num_evicted > 0);
     });
