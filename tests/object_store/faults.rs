@@ -156,7 +156,7 @@ fn what_trickles_or_is_silent_ends_at_its_time_out() {
     let objects = objects(&server.bucket("o"));
     for fault in [Fault::Trickle, Fault::Silence] {
         server.decide(move |asked| if asked.path.ends_with("/0003.bin") { fault } else { Fault::None });
-        let loader = Loader::remote(objects.clone()).timeout(Duration::from_millis(400)).map(|blob| blob.len() as u32);
+        let loader = Loader::remote(objects.clone()).timeout(Duration::from_secs(2)).map(|blob| blob.len() as u32);
         let loader = loader.batch_size(2).build().unwrap();
         let start = Instant::now();
         let batches: Vec<Result<_>> = loader.epoch(0).collect();
@@ -167,7 +167,7 @@ fn what_trickles_or_is_silent_ends_at_its_time_out() {
         assert_eq!(batches.len(), 2, "the batch before it is delivered");
     }
     // The store has a time-out of its own, within which it may try again.
-    let bucket = server.options().option("timeout", "300ms").store_retries(1).open("s3://bucket/o").unwrap();
+    let bucket = server.options().option("timeout", "1s").store_retries(1).open("s3://bucket/o").unwrap();
     let objects = Objects::from_keys(&bucket, ["0003.bin"]).unwrap();
     server.decide(|asked| if asked.before == 0 { Fault::Silence } else { Fault::None });
     assert_eq!(all(&objects).unwrap()[0].bytes(), content(3));

@@ -120,6 +120,8 @@ impl About {
         self.header.len as u64
     }
 
+    /// The type of the elements, the shape, and whether they are big-endian and in Fortran order.
+    #[cfg(feature = "object-store")]
     pub(super) fn header(&self) -> (NpyType, &[usize], bool, bool) {
         let Header { element, shape, big_endian, fortran, .. } = &*self.header;
         (*element, shape, *big_endian, *fortran)

@@ -72,7 +72,7 @@ impl ObjectsOptions {
             let meta = meta.map_err(fetch::failed)?;
             let known = Known::of(&meta);
             // A listing answers with what is below the prefix, and some stores with the prefix itself.
-            if !bucket.key(&meta.location).is_empty() && meta.location != *bucket.prefix() {
+            if !bucket.key(&meta.location).is_empty() {
                 found.push(Entry { path: meta.location, known: Some(known) });
             }
         }
