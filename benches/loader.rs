@@ -8,7 +8,7 @@ mod common;
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::{arithmetic, spin, table};
 use ndarray::{Array2, Axis};

@@ -118,7 +118,14 @@ fn the_window_is_filled_while_nobody_waits() {
 
 #[test]
 fn loops_and_streams_work_wherever_they_can_and_say_so_where_not() {
-    let here = || Loader::remote(yielding(50)).batch_size(7).shuffle(3);
+    // Timers go on only where a thread of the runtime is free for them.
+    let service = || {
+        async_from_fn(50, |index| async move {
+            tokio::time::sleep(Duration::from_millis(index as u64 % 3)).await;
+            Ok::<_, Error>(index as u64)
+        })
+    };
+    let here = || Loader::remote(service()).concurrency(4).batch_size(7).shuffle(3);
     let expected = drain_by_loop(here().build().unwrap().epoch(2)).unwrap();
     let own = || here().build().unwrap().epoch(2);
     let on = |runtime: &Handle| here().runtime(runtime.clone()).build().unwrap().epoch(2);
