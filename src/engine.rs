@@ -75,9 +75,10 @@ impl<P: Stage<Input = ()>, A: Assemble<P>> Kitchen<A::Batch> for LocalKitchen<P,
 /// A recipe whose samples are fetched.
 #[cfg(feature = "async")]
 struct RemoteKitchen<P: Stage, A: Assemble<P>> {
+    // First: what is left of requests goes with its thread, and the sequence after it, where the loader is dropped.
+    runtime: Runtime,
     recipe: Arc<Recipe<P, A>>,
     policy: Arc<RequestPolicy>,
-    runtime: Runtime,
 }
 
 #[cfg(feature = "async")]
@@ -138,7 +139,7 @@ impl<T: Send + 'static> Supply for Fetched<T> {
                            waits for requests to end";
             return Err(Error::argument(message));
         }
-        Ok(Box::new(RemoteKitchen { recipe, policy: Arc::new(policy), runtime }))
+        Ok(Box::new(RemoteKitchen { runtime, recipe, policy: Arc::new(policy) }))
     }
 }
 

@@ -37,7 +37,9 @@ use crate::workers::tuner::Tuner;
 #[non_exhaustive]
 pub enum Window {
     /// Twice the number of workers, at least 4 batches; widened while that helps, to 1,024 batches or 8 MiB of them at
-    /// most. Where the size of a batch is not known beforehand, to four times the number of workers, at least 16.
+    /// most. Where the size of a batch is not known beforehand, to four times the number of workers, at least 16. Of a
+    /// [remote](Loader::remote) loader it begins with as many batches as hold twice the requests that may be in flight, at
+    /// most 1,024, whatever they weigh; where their size is not known, it is widened to eight times as many.
     Auto,
     /// This many batches, at least 1.
     Batches(usize),
@@ -46,6 +48,9 @@ pub enum Window {
     /// [`size_bytes`](Sequence::size_bytes); where a size is only known after loading, the largest seen so far stands
     /// for it, and the bound is exceeded by at most one sample a worker. At most 1,024 batches are in flight. Samples
     /// are claimed one at a time then, which costs some speed when they are tiny.
+    ///
+    /// Of a [remote](Loader::remote) loader it is one sample for each request in flight, and what was fetched for a
+    /// transform does not count until that has made a sample of it: at most two for each request that may be in flight.
     ///
     /// A batch that a [`Collate`] makes counts by its own size once it is made
     /// ([`batch_bytes`](Collate::batch_bytes)): one that is padded may be many times larger than its samples. That is not
@@ -583,7 +588,8 @@ impl<P: Stage, A: Assemble<P>> LoaderBuilder<P, A> {
     /// wait for that.
     #[cfg(feature = "async")]
     fn window_for(requests: &Requests, is_remote: bool, plan: &Plan) -> usize {
-        if is_remote { (2 * requests.concurrency().min(MAX_WINDOW)).div_ceil(plan.max_rows().max(1)) + 2 } else { 0 }
+        let rows = 2 * requests.concurrency().min(MAX_WINDOW);
+        if is_remote { (rows.div_ceil(plan.max_rows().max(1)) + 2).min(MAX_AUTO_WINDOW) } else { 0 }
     }
 
     #[cfg(not(feature = "async"))]
@@ -659,7 +665,8 @@ impl<P: Stage, A: Assemble<P>> LoaderBuilder<P, A> {
                     None => (4 * num_workers).max(16),
                 };
                 // All requests may be behind one that takes its time.
-                let most = if is_remote { most.max(8 * window) } else { most };
+                let unknown = is_remote && row_bytes.is_none();
+                let most = if unknown { most.max((8 * window).min(MAX_AUTO_WINDOW)) } else { most };
                 (window, most.max(window), None)
             }
             Window::Batches(0) => return Err(Error::argument("a window of 0 batches, expected at least 1")),

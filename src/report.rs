@@ -150,8 +150,12 @@ pub(crate) struct RequestMeter {
 
 impl RequestMeter {
     #[cfg(feature = "async")]
-    pub(crate) fn record(&self, took: Duration, failed: bool) {
+    pub(crate) fn record_sent(&self) {
         self.sent.fetch_add(1, Ordering::Relaxed);
+    }
+
+    #[cfg(feature = "async")]
+    pub(crate) fn record_answer(&self, took: Duration, failed: bool) {
         self.failed.fetch_add(u64::from(failed), Ordering::Relaxed);
         self.waited_ns.fetch_add(nanos(took), Ordering::Relaxed);
     }
@@ -183,6 +187,18 @@ impl Meters {
 
     pub(crate) fn add_consumer(&self) -> Arc<Meter> {
         Self::add(&self.consumers)
+    }
+
+    /// As many as asked for, in one pass.
+    #[cfg(feature = "async")]
+    pub(crate) fn add_workers(&self, count: usize) -> Vec<Arc<Meter>> {
+        let mut meters = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = meters.iter().filter(|meter| Arc::strong_count(meter) == 1);
+        let mut taken: Vec<_> = free.take(count).map(Arc::clone).collect();
+        let new = (taken.len()..count).map(|_| Arc::new(Meter::default())).collect::<Vec<_>>();
+        meters.extend(new.iter().map(Arc::clone));
+        taken.extend(new);
+        taken
     }
 
     fn add(meters: &Mutex<Vec<Arc<Meter>>>) -> Arc<Meter> {
@@ -349,8 +365,8 @@ impl Report {
         let spent = busy.max(self.in_epochs.as_secs_f64());
         Some(if self.consumer_waited.as_secs_f64() < 0.05 * spent {
             Bottleneck::Consumer
-        } else if self.requests.is_some() && busy < 0.8 * self.in_epochs.as_secs_f64() {
-            // The workers have time left, so it is not they who keep the consumer waiting.
+        } else if self.requests.is_some() && busy < 0.8 * self.in_epochs.max(self.consumer_waited).as_secs_f64() {
+            // The workers had time left, while the consumer waited or in the epochs that are over, so it is not they.
             Bottleneck::Source
         } else if self.source_busy > self.transform_busy + self.collate_busy {
             Bottleneck::Source

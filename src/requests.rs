@@ -42,6 +42,7 @@ mod prepared {
             }
             let policy = RequestPolicy {
                 concurrency,
+                permits: tokio::sync::Semaphore::new(concurrency),
                 timeout: self.timeout.unwrap_or(DEFAULT_TIMEOUT),
                 limiter: self.per_second.map(RateLimiter::new).transpose()?,
                 meter: RequestMeter::default(),

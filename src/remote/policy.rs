@@ -3,10 +3,10 @@
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::{Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::sync::{Mutex, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -16,6 +16,8 @@ use crate::report::RequestMeter;
 #[derive(Debug)]
 pub(crate) struct RequestPolicy {
     pub(crate) concurrency: usize,
+    /// As many as `concurrency`: several epochs may be under way at once.
+    pub(crate) permits: Semaphore,
     pub(crate) timeout: Duration,
     pub(crate) limiter: Option<RateLimiter>,
     pub(crate) meter: RequestMeter,
@@ -24,12 +26,15 @@ pub(crate) struct RequestPolicy {
 impl RequestPolicy {
     /// Sends a request when it is its turn, and waits for the answer for as long as it may take.
     pub(crate) async fn send<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
+        // A semaphore that is never closed gives every permit.
+        let _permit = self.permits.acquire().await;
         let start = std::time::Instant::now();
+        self.meter.record_sent();
         let answer = timeout(self.timeout, caught(request)).await.unwrap_or_else(|_| {
             let message = format!("no answer to a request after {:?}", self.timeout);
             Err(Error::new(ErrorKind::Timeout, message))
         });
-        self.meter.record(start.elapsed(), answer.is_err());
+        self.meter.record_answer(start.elapsed(), answer.is_err());
         answer
     }
 }
@@ -48,31 +53,30 @@ async fn caught<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
 #[derive(Debug)]
 pub(crate) struct RateLimiter {
     distance: Duration,
-    // When the next one may go.
+    // When the next one may go. Held by who is next in turn until then, so that one who gives up has taken no turn.
     next: Mutex<Option<Instant>>,
 }
 
 impl RateLimiter {
+    /// The longest distance: beyond what anybody waits for, and within what the clock can say.
+    const LONGEST: Duration = Duration::from_secs(100 * 24 * 3600);
+
     /// At most so many requests a second.
     pub(crate) fn new(per_second: f64) -> Result<Self> {
-        let distance = Duration::try_from_secs_f64(1.0 / per_second).ok().filter(|_| per_second > 0.0);
-        let distance = distance.ok_or_else(|| {
+        let distance = Duration::try_from_secs_f64(1.0 / per_second).ok();
+        let distance = distance.filter(|&distance| per_second > 0.0 && distance <= Self::LONGEST).ok_or_else(|| {
             Error::argument(format!("{per_second} requests a second, expected a number above 0 and not too near it"))
         })?;
         Ok(Self { distance, next: Mutex::new(None) })
     }
 
-    /// Takes the next turn and returns when it is there.
+    /// Waits for the next turn, and takes it.
     pub(crate) async fn turn(&self) {
-        let turn = {
-            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-            let now = Instant::now();
-            // Turns that nobody took are gone: a pause does not end in a burst.
-            let turn = next.unwrap_or(now).max(now);
-            *next = Some(turn + self.distance);
-            turn
-        };
+        let mut next = self.next.lock().await;
+        // Turns that nobody took are gone: a pause does not end in a burst.
+        let turn = next.map_or_else(Instant::now, |next| next.max(Instant::now()));
         sleep_until(turn).await;
+        *next = Some(turn + self.distance);
     }
 }
 
@@ -103,9 +107,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn who_gives_up_has_taken_no_turn() {
+        let limiter = RateLimiter::new(1.0).unwrap();
+        limiter.turn().await;
+        let start = Instant::now();
+        for _ in 0..100 {
+            // Given up before its turn.
+            assert!(timeout(Duration::from_millis(1), limiter.turn()).await.is_err());
+        }
+        limiter.turn().await;
+        assert_eq!(start.elapsed().as_secs(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_request_ends_at_its_time_and_a_panic_is_an_error() {
         let policy = RequestPolicy {
             concurrency: 1,
+            permits: Semaphore::new(1),
             timeout: Duration::from_secs(3),
             limiter: None,
             meter: RequestMeter::default(),

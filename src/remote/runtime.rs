@@ -42,8 +42,13 @@ impl Runtime {
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new()
             .name("procession-io".to_owned())
-            // The sender is dropped and never sends. What is left of tasks is dropped with the runtime, in its thread.
-            .spawn(move || drop(runtime.block_on(stopped)))
+            .spawn(move || {
+                // The sender is dropped and never sends.
+                drop(runtime.block_on(stopped));
+                // What is left of tasks is dropped here; nobody waits for what they left to blocking threads, which may be
+                // stuck for ever in a system call.
+                runtime.shutdown_background();
+            })
             .map_err(failed)?;
         Ok(Self { place: Place { handle, is_own: true }, thread: Some((stop, thread)) })
     }
@@ -87,6 +92,9 @@ impl Drop for Runtime {
 impl Place {
     /// Refuses a loop that would hold up the one thread that its requests run on.
     pub(crate) fn check_loop(&self) -> Result<()> {
+        if self.is_own && Handle::try_current().is_ok_and(|here| here.id() == self.handle.id()) {
+            return Err(Error::argument("a request loops over the batches of its own loader, which wait for it"));
+        }
         if !self.is_own && self.handle.runtime_flavor() == RuntimeFlavor::CurrentThread {
             let message = "a loop over batches holds up the current-thread runtime that its requests run on, expected \
                            `Epoch::stream`, a multi-thread runtime, or the loader's own";
@@ -97,10 +105,8 @@ impl Place {
 
     /// Runs what waits for requests, so that they go on meanwhile.
     pub(crate) fn wait<T>(&self, wait: impl FnOnce() -> T) -> Result<T> {
-        if self.is_own {
-            return Ok(wait());
-        }
-        if Handle::try_current().is_ok_and(|here| here.id() == self.handle.id()) {
+        // Of any runtime: what a request waits for may be another task of this thread, a server or a client's driver.
+        if Handle::try_current().is_ok_and(|here| here.runtime_flavor() == RuntimeFlavor::MultiThread) {
             // This thread may be the only one of the runtime: it hands its other tasks on before it waits. Where it must
             // not, within a `LocalSet`, tokio says so by a panic, and before anything is waited for.
             let mut wait = Some(wait);

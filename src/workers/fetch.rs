@@ -27,6 +27,7 @@ use std::task::{self, Poll, ready};
 
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
+use tokio::task::coop::consume_budget;
 
 use super::desk::{Desk, Ticket};
 use super::run::{Context, Drive, Feed, Job, Registered, Run, Step};
@@ -115,8 +116,10 @@ impl<J: FetchJob> FetchRun<J> {
             num_lanes: AtomicUsize::new(num_lanes),
             failure: Mutex::new(None),
         });
+        let meters = meters.add_workers(if this.is_light { num_lanes } else { 0 });
+        let mut desks = meters.into_iter().map(Desk::new);
         let lanes = (0..num_lanes).map(|_| {
-            let desk = this.is_light.then(|| Desk::new(meters.add_worker()));
+            let desk = desks.next();
             let lane = Lane { run: Arc::clone(&this), desk, has_row: false };
             this.place.handle.spawn(lane.work()).abort_handle()
         });
@@ -167,8 +170,11 @@ impl<J: FetchJob> FetchRun<J> {
         if let Some(waiter) = waiter {
             waiter.wake();
         }
-        // The first row is worth a wake-up, as it may be all there is; behind others only a good number of them is.
-        if self.run.bell.anyone_asleep() && (num_parked == 1 || self.run.is_worth_a_wake_up(num_parked)) {
+        // The first row is worth a wake-up, as it may be all there is; behind others only a good number of them is, unless
+        // the consumer waits, perhaps for one of these: whoever took the first may be long at it.
+        if self.run.bell.anyone_asleep()
+            && (num_parked == 1 || self.run.starves() || self.run.is_worth_a_wake_up(num_parked))
+        {
             self.run.bell.ring_one();
         }
     }
@@ -183,7 +189,10 @@ impl<J: FetchJob> FetchRun<J> {
         if num_parked + 1 == self.concurrency {
             self.room.notify_one();
         }
-        if num_parked > 0 && self.run.bell.seems_anyone_asleep() && self.run.is_worth_a_wake_up(num_parked as u64) {
+        if num_parked > 0
+            && self.run.bell.seems_anyone_asleep()
+            && (self.run.starves() || self.run.is_worth_a_wake_up(num_parked as u64))
+        {
             self.run.bell.ring_one();
         }
         Some(taken)
@@ -196,17 +205,17 @@ impl<J: FetchJob> FetchRun<J> {
         // Without workers there is nobody to take over from what is stuck.
         let timeout = self.run.settings.timeout.filter(|_| self.run.num_workers() > 0).zip(this);
         let watch = desk.meter().start(self.run.pace.cost_ns(1));
-        let took = |desk: &Desk| {
+        let took = |num_samples: u64| {
             let watch = watch.map(|watch| (watch, watch.elapsed()));
             if let Some((_, took)) = watch {
                 self.run.pace.record(1, took);
             }
-            desk.meter().record_load(1, watch);
+            desk.meter().record_load(num_samples, watch);
         };
         if timeout.is_none() && self.run.job.writes_in_place(&fetched, context) {
             self.run.write(seq, reserved_bytes, desk, |partial| {
                 let bytes = self.run.job.write(seq, row, partial, fetched);
-                took(desk);
+                took(1);
                 bytes
             });
             return Step::Worked;
@@ -219,7 +228,7 @@ impl<J: FetchJob> FetchRun<J> {
         if timeout.is_some() && desk.end().is_none() {
             return Step::Expired;
         }
-        took(desk);
+        took(u64::from(computed.is_ok()));
         match computed {
             Ok(loaded) => self.run.place(seq, row, reserved_bytes, loaded, desk),
             Err(retries) => self.put_back(Claimed { retries, ..claimed }),
@@ -294,10 +303,16 @@ impl<J: FetchJob> FetchRun<J> {
         }
     }
 
-    /// A window that was found full may grow by now, and lanes look again.
+    /// A window that was found full may grow by now, and lanes look again. Nobody sleeps while there is something to
+    /// compute: what the consumer waits for may be in it. Of one who parks a row and then looks whether the consumer
+    /// starves, and one who starves and then looks for parked rows, at least one sees the other: both look for sleepers in
+    /// between, and the bell has the fence for that.
     fn begin_to_starve(&self) {
         self.run.starve(true);
         self.room.notify_one();
+        if self.run.bell.anyone_asleep() && self.num_parked.load(Ordering::Relaxed) > 0 {
+            self.run.bell.ring_one();
+        }
     }
 
     /// Takes a batch, or leaves word whom to wake when it is there, or when there is something to compute for it.
@@ -341,6 +356,8 @@ impl<J: FetchJob> Drive for FetchRun<J> {
         let timeout = self.run.settings.timeout.expect("only a sample with a time-out expires");
         let &Ticket { seq, row, reserved_bytes, .. } = ticket;
         self.run.place(seq, row, reserved_bytes, self.run.job.timed_out(seq, row, timeout), desk);
+        // Of the bytes that it was thought to take none are in use.
+        self.room.notify_one();
     }
 
     fn cancel(&self) {
@@ -446,6 +463,8 @@ impl<J: FetchJob> Lane<J> {
             self.run.room.notify_one();
             let run = &self.run.run;
             let fetched = run.job.fetch(claimed.seq, claimed.row, claimed.retries, &run.breaker).await;
+            // What is there at once would otherwise keep this thread from other tasks for a whole epoch.
+            consume_budget().await;
             match &self.desk {
                 Some(desk) => drop(self.run.absorb(None, claimed, fetched, desk)),
                 None => self.run.park(claimed, fetched),

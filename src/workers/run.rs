@@ -356,6 +356,11 @@ impl<J: Job> Run<J> {
         self.starves.store(starves, Ordering::Relaxed);
     }
 
+    #[cfg(feature = "async")]
+    pub(super) fn starves(&self) -> bool {
+        self.starves.load(Ordering::Relaxed)
+    }
+
     /// Widens the window if somebody found it full: workers that did a moment ago are as fast as the consumer on the
     /// whole, but not in step with it; a larger window evens that out.
     pub(super) fn widen_if_full(&self) {

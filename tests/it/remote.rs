@@ -362,6 +362,7 @@ fn what_could_not_be_computed_is_fetched_again() {
         }
         let loader = builder.build().unwrap();
         under_watch("computed again", || assert!(is_permutation(&indices(&loader, 0).concat(), 60)));
+        assert_eq!(loader.report().num_samples, 60);
         for (index, count) in &*fetched.lock().unwrap() {
             assert_eq!(*count, if index % 3 == 0 { 3 } else { 1 });
         }
@@ -721,4 +722,162 @@ fn a_sequence_may_itself_have_a_remote_loader() {
     under_watch("loaders within a sequence", || {
         assert_eq!(lists(&loader, 0).iter().map(|batch| batch.sum()).sum::<u64>(), 6 * 190);
     });
+}
+
+#[test]
+fn a_drop_does_not_wait_for_what_requests_left_to_other_threads() {
+    let latch = Arc::new(Latch::default());
+    let service = async_from_fn(10, {
+        let latch = Arc::clone(&latch);
+        move |index| {
+            let latch = Arc::clone(&latch);
+            async move {
+                if index == 7 {
+                    // A system call that hangs.
+                    tokio::task::spawn_blocking(move || latch.pass()).await.map_err(Error::sample)?;
+                }
+                Ok(index as u64)
+            }
+        }
+    });
+    let loader = Loader::remote(service).timeout(Duration::from_millis(50)).batch_size(5).build().unwrap();
+    under_watch("a stuck system call", || {
+        let mut epoch = loader.epoch(0);
+        assert!(epoch.next().unwrap().is_ok());
+        assert_eq!(epoch.next().unwrap().unwrap_err().kind(), ErrorKind::Timeout);
+        drop((epoch, loader));
+    });
+    latch.open();
+}
+
+#[test]
+fn one_slow_transform_does_not_let_the_other_workers_sleep() {
+    let computed = Arc::new((Mutex::new(0_u32), Condvar::new()));
+    let slow = Arc::new(AtomicBool::new(false));
+    let loader = Loader::remote(yielding(3000))
+        .map({
+            let (computed, slow) = (Arc::clone(&computed), Arc::clone(&slow));
+            move |number| {
+                if number == 0 && slow.load(Ordering::SeqCst) {
+                    // Until others have done what is ready meanwhile.
+                    let mut count = computed.0.lock().unwrap();
+                    while *count < 60 {
+                        count = computed.1.wait(count).unwrap();
+                    }
+                } else if slow.load(Ordering::SeqCst) {
+                    *computed.0.lock().unwrap() += 1;
+                    computed.1.notify_all();
+                }
+                number
+            }
+        })
+        .workers(3)
+        .batch_size(32)
+        .build()
+        .unwrap();
+    under_watch("a straggler among cheap ones", || {
+        // The loader learns that samples are cheap.
+        assert!(is_permutation(&indices(&loader, 0).concat(), 3000));
+        for epoch in 1..20 {
+            *computed.0.lock().unwrap() = 0;
+            slow.store(true, Ordering::SeqCst);
+            assert!(is_permutation(&indices(&loader, epoch).concat(), 3000));
+            slow.store(false, Ordering::SeqCst);
+        }
+    });
+}
+
+#[test]
+fn a_loop_lets_the_other_tasks_of_its_thread_go_on() {
+    // A service that runs on the only thread of the runtime that a task loops on.
+    let runtime = multi_thread(1);
+    let result = under_watch("a service beside the loop", || {
+        runtime.block_on(async {
+            let (requests, mut incoming) = tokio::sync::mpsc::unbounded_channel::<tokio::sync::oneshot::Sender<()>>();
+            tokio::spawn(async move {
+                while let Some(answer) = incoming.recv().await {
+                    let _ = answer.send(());
+                }
+            });
+            let service = async_from_fn(40, move |index| {
+                let (answer, answered) = tokio::sync::oneshot::channel();
+                let sent = requests.send(answer);
+                async move {
+                    sent.map_err(Error::sample)?;
+                    answered.await.map_err(Error::sample)?;
+                    Ok(index as u64)
+                }
+            });
+            let loader = Loader::remote(service).batch_size(4).build().unwrap();
+            tokio::spawn(async move { drain_by_loop(loader.epoch(0)) }).await.unwrap()
+        })
+    });
+    assert_eq!(result.unwrap().len(), 10);
+}
+
+#[test]
+fn requests_of_all_epochs_are_bounded_together() {
+    let (in_flight, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let service = async_from_fn(200, {
+        let (in_flight, most) = (Arc::clone(&in_flight), Arc::clone(&most));
+        move |index| {
+            let (in_flight, most) = (Arc::clone(&in_flight), Arc::clone(&most));
+            async move {
+                most.fetch_max(in_flight.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                tokio::task::yield_now().await;
+                in_flight.fetch_sub(1, Ordering::SeqCst);
+                Ok::<_, Error>(index as u64)
+            }
+        }
+    });
+    let loader = Loader::remote(service).concurrency(5).batch_size(20).build().unwrap();
+    under_watch("three epochs at once", || {
+        let mut epochs: Vec<_> = (0..3).map(|epoch| loader.epoch(epoch)).collect();
+        for _ in 0..10 {
+            for epoch in &mut epochs {
+                assert!(epoch.next().unwrap().is_ok());
+            }
+        }
+    });
+    assert_eq!(most.load(Ordering::SeqCst), 5);
+}
+
+#[test]
+fn the_source_is_the_bottleneck_while_requests_are_waited_for() {
+    let service = async_from_fn(64, |index| async move {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        Ok::<_, Error>(index as u64)
+    });
+    let loader = Loader::remote(service).concurrency(8).batch_size(8).build().unwrap();
+    let mut epoch = loader.epoch(0);
+    for _ in 0..4 {
+        epoch.next().unwrap().unwrap();
+    }
+    // In the middle of the first epoch, and after it.
+    assert_eq!(loader.report().bottleneck(), Some(procession::Bottleneck::Source));
+    epoch.by_ref().for_each(drop);
+    assert_eq!(loader.report().bottleneck(), Some(procession::Bottleneck::Source));
+    assert_eq!(loader.report().num_samples, 64);
+}
+
+#[test]
+fn a_request_cannot_loop_over_its_own_loader() {
+    type Slot = Arc<Mutex<Option<Loader<ndarray::Array1<u64>>>>>;
+    let slot = Slot::default();
+    let service = async_from_fn(4, {
+        let slot = Arc::clone(&slot);
+        move |index| {
+            let loader = slot.lock().unwrap().take();
+            async move {
+                if let Some(loader) = loader {
+                    drain_by_loop(loader.epoch(1))?;
+                }
+                Ok::<_, Error>(index as u64)
+            }
+        }
+    });
+    let loader = Loader::remote(service).concurrency(1).build().unwrap();
+    *slot.lock().unwrap() = Some(loader.clone());
+    let error = under_watch("a loop in a request", || loader.epoch(0).next().unwrap().unwrap_err());
+    assert_eq!(error.kind(), ErrorKind::Argument, "{error}");
 }
