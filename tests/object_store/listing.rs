@@ -162,6 +162,11 @@ fn manifests_have_numbers_or_names() {
         ("key,label\n", ErrorKind::Format, "a manifest without lines, expected keys with labels"),
         ("a,1\nb\n", ErrorKind::Format, "line 2: expected a key, a comma and a label"),
         (",1", ErrorKind::Format, "line 1: expected a key, a comma and a label"),
+        (
+            "path,class\na,1\n",
+            ErrorKind::Format,
+            "label `class` among labels that are numbers, expected labels of one kind",
+        ),
         ("a, ", ErrorKind::Format, "line 1: expected a key, a comma and a label"),
         (
             "a//b,1",
@@ -171,6 +176,24 @@ fn manifests_have_numbers_or_names() {
     ] {
         let error = of(text).unwrap_err();
         assert_eq!((error.kind(), error.message()), (kind, expected));
+    }
+}
+
+#[test]
+fn classes_may_be_given_and_objects_have_a_limit() {
+    let bucket = in_memory(&["cats/1", "dogs/12"]);
+    let objects = Objects::options().list_blocking(&bucket).unwrap();
+    let classes = ["ants", "cats", "dogs"].map(str::to_owned);
+    assert_eq!(objects.clone().by_folder_of(&classes).unwrap().labels(), [1, 2]);
+    let error = objects.clone().by_folder_of(&classes[..2]).unwrap_err();
+    assert_eq!(error.message(), "folder `dogs`, expected one of the 2 classes that were given");
+    let unknown = Objects::from_keys(&bucket, ["cats/1", "dogs/12"]).unwrap();
+    for objects in [objects, unknown] {
+        let limited = objects.limit_bytes(6);
+        assert_eq!(block_on(limited.get(0)).unwrap().len(), 6);
+        let error = block_on(limited.get(1)).unwrap_err();
+        assert_eq!((error.kind(), error.message()), (ErrorKind::Limit, "object of 7 bytes, the limit is 6"));
+        assert_eq!(error.file(), Some(&*bucket.url("dogs/12")));
     }
 }
 

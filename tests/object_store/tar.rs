@@ -123,14 +123,19 @@ fn an_index_beside_the_shard_or_in_the_cache_is_used_while_it_is_of_this_version
     let local = tempfile::tempdir().unwrap();
     write(local.path(), [("s.tar", &other)]);
     TarShards::options().index_file(true).open(local.path()).unwrap();
-    let mut kept = std::fs::read(local.path().join("s.tar.index")).unwrap();
-    let at = kept.windows(7).position(|bytes| bytes == b"7/00003").unwrap();
-    kept[at] = b'8';
-    let checksum = crc32(&kept[13..]);
-    kept[9..13].copy_from_slice(&checksum.to_le_bytes());
-    write(local.path(), [("s.tar.index", &kept)]);
-    let shards = keeping.open(&format!("file://{}", local.path().display())).unwrap();
-    assert_eq!(shards.entry(3).key(), "8/00003", "that it was used is seen by a change");
+    let kept = std::fs::read(local.path().join("s.tar.index")).unwrap();
+    // That it is used is seen by a change; in the first or the last sample the archive itself contradicts.
+    for (key, is_used) in [(b"7/00003", true), (b"7/00000", false), (b"7/00049", false)] {
+        let mut changed = kept.clone();
+        let at = kept.windows(7).position(|bytes| bytes == key).unwrap();
+        changed[at] = b'8';
+        let checksum = crc32(&changed[13..]);
+        changed[9..13].copy_from_slice(&checksum.to_le_bytes());
+        write(local.path(), [("s.tar.index", &changed)]);
+        let shards = keeping.open(&format!("file://{}", local.path().display())).unwrap();
+        let keys: Vec<&str> = (0..50).map(|index| shards.entry(index).key()).collect();
+        assert_eq!(keys.iter().any(|key| key.starts_with('8')), is_used);
+    }
 }
 
 /// The checksum, bit by bit: the crate's own is not the tests' to use.
@@ -204,6 +209,19 @@ fn what_is_no_shard_is_refused_with_its_name() {
         assert_eq!((error.kind(), error.file().unwrap().to_str()), (kind, Some(url)), "{error}");
     }
     assert_eq!(open("bad/{a").kind(), ErrorKind::Argument);
+    // Cut off between two members.
+    let whole = shard(1, 2, 3);
+    write(&server.folder(), [("cut.tar", &whole[..whole.len() - 1024])]);
+    assert!(open("cut.tar").message().starts_with("no end of a tar archive in its"));
+    let lenient =
+        ObjectTarShards::options().allow_unterminated(true).open_in_blocking(&server.bucket("cut.tar")).unwrap();
+    assert_eq!(lenient.len(), 2);
+    let limited = ObjectTarShards::options().limit_bytes(10).open_in_blocking(&server.bucket("bad/a.tar")).unwrap();
+    let error = block_on(limited.get(0)).err().unwrap();
+    assert_eq!(
+        (error.kind(), error.file().unwrap().to_str()),
+        (ErrorKind::Limit, Some("s3://bucket/bad/a.tar/1/00000.jpg"))
+    );
     // Exchanged while it is open.
     write(&server.folder(), [("t/s.tar", shard(1, 3, 500))]);
     let shards = ObjectTarShards::options().open_in_blocking(&server.bucket("t/s.tar")).unwrap();

@@ -1,6 +1,7 @@
 //! A store, and a place in it.
 
 use std::fmt;
+#[cfg(any(feature = "npy", feature = "tar"))]
 use std::ops::Range;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
@@ -10,10 +11,13 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 
 use super::cache::Cache;
-use super::fetch::{self, Known};
+use super::fetch::{self, Known, Part};
 use super::{ObjectCacheStatus, address, blocking};
 use crate::error::{Error, Result};
 use crate::source::Blob;
+
+/// The most bytes of an object where nothing else is said: as of a file.
+pub(super) const LIMIT_BYTES: u64 = 1 << 30;
 
 /// How a bucket is opened by URL.
 #[derive(Clone)]
@@ -225,11 +229,11 @@ impl Bucket {
     ///
     /// # Errors
     ///
-    /// With the URL, of kind [`Io`](crate::ErrorKind::Io) if it cannot be fetched, [`Argument`](crate::ErrorKind::Argument)
-    /// if a store can have no such key.
+    /// With the URL, of kind [`Io`](crate::ErrorKind::Io) if it cannot be fetched, [`Limit`](crate::ErrorKind::Limit) if it has
+    /// more than 1 GiB, [`Argument`](crate::ErrorKind::Argument) if a store can have no such key.
     pub async fn read(&self, key: &str) -> Result<Blob> {
         let path = self.path(key)?;
-        Ok(Blob::new(self.fetch(&path, None, None).await?, self.url_of(&path)))
+        Ok(Blob::new(self.fetch_whole(&path, None, LIMIT_BYTES).await?, self.url_of(&path)))
     }
 
     /// Fetches a whole object; blocks until it is there.
@@ -304,33 +308,46 @@ impl Bucket {
         bytes.map_err(|error| error.with_file(self.url_of(path)))
     }
 
-    /// Fetches an object or a range of it, which must lie within it. Takes it from the cache, and leaves it there, if it is
-    /// known what version of it is meant.
-    pub(super) async fn fetch(&self, path: &Path, known: Option<&Known>, range: Option<Range<u64>>) -> Result<Bytes> {
-        if range.as_ref().is_some_and(|range| range.is_empty()) {
-            return Ok(Bytes::new());
+    /// Fetches an object of at most so many bytes. Takes it from the cache, and leaves it there, if it is known what version
+    /// of it is meant.
+    pub(super) async fn fetch_whole(&self, path: &Path, known: Option<&Known>, limit_bytes: u64) -> Result<Bytes> {
+        if let Some(known) = known.filter(|known| known.size_bytes > limit_bytes) {
+            return Err(fetch::too_large(known.size_bytes, limit_bytes).with_file(self.url_of(path)));
         }
-        let identity = known.map(|known| match &range {
-            Some(range) => self.identity(path, known, &format!("{}..{}", range.start, range.end)),
-            None => self.identity(path, known, "all"),
-        });
-        if let Some(bytes) = self.cached(identity.as_deref()).await {
-            return Ok(bytes);
-        }
-        let bytes = self.fetch_directly(path, known, range).await?;
-        self.keep(identity.as_deref(), &bytes).await;
-        Ok(bytes)
+        let identity = known.map(|known| self.identity(path, known, "all"));
+        self.fetch_through(path, known, Part::Whole { limit_bytes }, identity.as_deref()).await
     }
 
-    /// Fetches an object or a range of it, whatever is in the cache.
-    pub(super) async fn fetch_directly(
+    /// Fetches a range of an object, which must lie within it, as [`fetch_whole`](Self::fetch_whole) does.
+    #[cfg(any(feature = "npy", feature = "tar"))]
+    pub(super) async fn fetch_range(&self, path: &Path, known: &Known, range: Range<u64>) -> Result<Bytes> {
+        let identity = self.identity(path, known, &format!("{}..{}", range.start, range.end));
+        self.fetch_through(path, Some(known), Part::Range(range), Some(&identity)).await
+    }
+
+    /// Fetches a range of an object, whatever is in the cache.
+    #[cfg(feature = "tar")]
+    pub(super) async fn fetch_directly(&self, path: &Path, known: &Known, range: Range<u64>) -> Result<Bytes> {
+        self.fetch_through(path, Some(known), Part::Range(range), None).await
+    }
+
+    async fn fetch_through(
         &self,
         path: &Path,
         known: Option<&Known>,
-        range: Option<Range<u64>>,
+        part: Part,
+        identity: Option<&str>,
     ) -> Result<Bytes> {
-        let fetched = fetch::get(&*self.place.store, path, known, range).await;
-        fetched.map_err(|error| error.with_file(self.url_of(path)))
+        if part.is_empty() {
+            return Ok(Bytes::new());
+        }
+        if let Some(bytes) = self.cached(identity).await {
+            return Ok(bytes);
+        }
+        let fetched = fetch::get(&*self.place.store, path, known, part).await;
+        let bytes = fetched.map_err(|error| error.with_file(self.url_of(path)))?;
+        self.keep(identity, &bytes).await;
+        Ok(bytes)
     }
 
     /// What a part of a version of an object is called in the cache.

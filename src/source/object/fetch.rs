@@ -85,22 +85,44 @@ fn bare(tag: &str) -> &str {
     tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"')
 }
 
+/// What of an object is asked for.
+pub(super) enum Part {
+    Whole {
+        limit_bytes: u64,
+    },
+    #[cfg(any(feature = "npy", feature = "tar"))]
+    Range(Range<u64>),
+}
+
+impl Part {
+    pub(super) fn is_empty(&self) -> bool {
+        self.range().is_some_and(|range| range.is_empty())
+    }
+
+    fn range(&self) -> Option<Range<u64>> {
+        match self {
+            Self::Whole { .. } => None,
+            #[cfg(any(feature = "npy", feature = "tar"))]
+            Self::Range(range) => Some(range.clone()),
+        }
+    }
+}
+
 /// Asks for an object, or a range of it, and reads the whole answer.
-pub(super) async fn get(
-    store: &dyn ObjectStore,
-    path: &Path,
-    known: Option<&Known>,
-    range: Option<Range<u64>>,
-) -> Result<Bytes> {
-    let answer = open(store, path, range.clone()).await?;
+pub(super) async fn get(store: &dyn ObjectStore, path: &Path, known: Option<&Known>, part: Part) -> Result<Bytes> {
+    let answer = open(store, path, part.range()).await?;
     if let Some(known) = known.filter(|known| !known.is_of(&answer.meta)) {
         let found = Known::of(&answer.meta);
         let message = format!("the object has {found}, expected {known} as when it was listed");
         return Err(Error::new(ErrorKind::Format, message));
     }
-    let expected = match &range {
-        Some(range) => range.end - range.start,
-        None => answer.meta.size,
+    let expected = match part {
+        Part::Whole { limit_bytes } if answer.meta.size > limit_bytes => {
+            return Err(too_large(answer.meta.size, limit_bytes));
+        }
+        Part::Whole { .. } => answer.meta.size,
+        #[cfg(any(feature = "npy", feature = "tar"))]
+        Part::Range(range) => range.end - range.start,
     };
     body(answer, expected, known.is_some()).await
 }
@@ -166,6 +188,10 @@ async fn body(answer: GetResult, expected: u64, is_trusted: bool) -> Result<Byte
             Err(Error::new(ErrorKind::Io, message).with_cause(io::Error::from(io::ErrorKind::UnexpectedEof)))
         }
     }
+}
+
+pub(super) fn too_large(size_bytes: u64, limit_bytes: u64) -> Error {
+    Error::new(ErrorKind::Limit, format!("object of {size_bytes} bytes, the limit is {limit_bytes}"))
 }
 
 /// What a store said of an object.

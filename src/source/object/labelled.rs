@@ -1,6 +1,6 @@
 //! Objects with labels.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -79,8 +79,8 @@ impl LabelledObjects {
     ///
     /// # Errors
     ///
-    /// Of kind [`Format`](ErrorKind::Format), with the line, if a line has no comma, or nothing before or behind it, or there
-    /// is no line; as [`Objects::from_keys`].
+    /// Of kind [`Format`](ErrorKind::Format) if a line has no comma, or nothing before or behind it, some labels are numbers and
+    /// others are not, or there is no line; as [`Objects::from_keys`].
     pub fn from_manifest(bucket: &Bucket, text: &str) -> Result<Self> {
         let (mut keys, mut names) = (Vec::new(), Vec::new());
         for (number, line) in text.lines().enumerate() {
@@ -99,16 +99,23 @@ impl LabelledObjects {
         if keys.is_empty() {
             return Err(Error::new(ErrorKind::Format, "a manifest without lines, expected keys with labels"));
         }
-        let numbers: Option<Vec<u32>> = names.iter().map(|name| name.parse().ok()).collect();
-        let (labels, classes) = match numbers {
-            Some(numbers) => (numbers, Vec::new()),
-            None => number(&names)?,
+        let numbers: Vec<Option<u32>> = names.iter().map(|name| name.parse().ok()).collect();
+        let (labels, classes) = match numbers.iter().flatten().count() {
+            0 => number(&names)?,
+            count if count == names.len() => (numbers.into_iter().flatten().collect(), Vec::new()),
+            _ => {
+                // Names that look like numbers would be numbered otherwise than they seem to be; a header is no label.
+                let other =
+                    numbers.iter().zip(&names).find(|(number, _)| number.is_none()).map_or("", |(_, name)| *name);
+                let message = format!("label `{other}` among labels that are numbers, expected labels of one kind");
+                return Err(Error::new(ErrorKind::Format, message));
+            }
         };
         let objects = Objects::from_keys(bucket, keys)?;
         Ok(Self { objects, labels: labels.into(), classes: classes.into() })
     }
 
-    pub(super) fn by_folder(objects: Objects) -> Result<Self> {
+    pub(super) fn by_folder(objects: Objects, classes: Option<&[String]>) -> Result<Self> {
         let mut passed_over = objects.passed_over_keys().clone();
         let (mut indices, mut names) = (Vec::new(), Vec::new());
         for (index, key) in objects.keys().enumerate() {
@@ -123,9 +130,18 @@ impl LabelledObjects {
         if indices.is_empty() {
             return Err(passed_over.nothing("no object in a class's folder").with_file(objects.bucket().url("")));
         }
-        let (labels, classes) = number(&names).map_err(|error| error.with_file(objects.bucket().url("")))?;
+        let numbered = match classes {
+            Some(classes) => number_by(&names, classes),
+            None => number(&names),
+        };
+        let (labels, classes) = numbered.map_err(|error| error.with_file(objects.bucket().url("")))?;
         let objects = objects.retain(&indices, passed_over);
         Ok(Self { objects, labels: labels.into(), classes: classes.into() })
+    }
+
+    /// The most bytes that an object may have, as [`Objects::limit_bytes`] has it. The default is 1 GiB.
+    pub fn limit_bytes(self, limit_bytes: u64) -> Self {
+        Self { objects: self.objects.limit_bytes(limit_bytes), ..self }
     }
 
     /// Asks for size and version of objects of which these are not known, as [`Objects::stat`] does.
@@ -161,6 +177,18 @@ impl LabelledObjects {
     pub fn objects(&self) -> &Objects {
         &self.objects
     }
+}
+
+/// Numbers names as they are given.
+fn number_by(names: &[&str], classes: &[String]) -> Result<(Vec<u32>, Vec<String>)> {
+    let numbers: HashMap<&str, u32> = classes.iter().map(String::as_str).zip(0..).collect();
+    let number = |name: &&str| {
+        numbers.get(name).copied().ok_or_else(|| {
+            let message = format!("folder `{name}`, expected one of the {} classes that were given", classes.len());
+            Error::new(ErrorKind::Format, message)
+        })
+    };
+    Ok((names.iter().map(number).collect::<Result<_>>()?, classes.to_vec()))
 }
 
 /// Numbers names in their order.

@@ -92,7 +92,7 @@ impl ObjectNpy {
                 let message = format!("NPY header of {needed} bytes, the limit is {MAX_HEADER_BYTES}");
                 return Err(Error::new(ErrorKind::Limit, message).with_file(url));
             }
-            let start = bucket.fetch(&path, Some(&known), Some(0..needed)).await?;
+            let start = bucket.fetch_range(&path, &known, 0..needed).await?;
             match About::of_start(&start, known.size_bytes, &url)? {
                 Ok(about) => break about,
                 Err(more) => needed = more,
@@ -133,7 +133,7 @@ impl ObjectNpy {
     /// With the URL, of kind [`Io`](ErrorKind::Io) if it cannot be fetched, [`Format`](ErrorKind::Format) if it has changed
     /// since it was opened.
     pub async fn fetch(&self) -> Result<Npy> {
-        let bytes = self.bucket.fetch(&self.path, Some(&self.known), None).await?;
+        let bytes = self.bucket.fetch_whole(&self.path, Some(&self.known), u64::MAX).await?;
         Npy::from_bytes(Vec::from(bytes), self.path())
     }
 
@@ -205,7 +205,7 @@ where
         // The header was checked: the product of all extents fits, and this is a part of it.
         let size_bytes = (self.sample_len * size_of::<T>()) as u64;
         let start = about.data_start() + index as u64 * size_bytes;
-        let bytes = bucket.fetch(path, Some(known), Some(start..start + size_bytes)).await?;
+        let bytes = bucket.fetch_range(path, known, start..start + size_bytes).await?;
         let mut elements = vec![T::default(); self.sample_len];
         let read = about.read(&bytes, index * self.sample_len, &mut elements);
         read.map_err(|error| error.with_index(index as u64))?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 
-use super::bucket::Bucket;
+use super::bucket::{Bucket, LIMIT_BYTES};
 use super::fetch::{self, Known};
 use super::{LabelledObjects, blocking};
 use crate::error::{Error, ErrorKind, Result};
@@ -93,7 +93,8 @@ impl ObjectsOptions {
         if entries.is_empty() {
             return Err(passed_over.nothing("no object"));
         }
-        Ok(Objects { bucket: bucket.clone(), entries: entries.into(), passed_over: Arc::new(passed_over) })
+        let (entries, passed_over) = (entries.into(), Arc::new(passed_over));
+        Ok(Objects { bucket: bucket.clone(), entries, passed_over, limit_bytes: LIMIT_BYTES })
     }
 
     fn takes(&self, key: &str) -> bool {
@@ -177,7 +178,8 @@ impl PassedOverKeys {
 ///
 /// `get` fails with the object's URL, of kind [`Io`](ErrorKind::Io) if there is no such object, access is refused, the store
 /// fails, or the answer is shorter or longer than the object; of kind [`Format`](ErrorKind::Format) if the object is not the
-/// one that was listed: its size or its entity tag (where there is none, its time) is another.
+/// one that was listed: its size or its entity tag (where there is none, its time) is another; of kind
+/// [`Limit`](ErrorKind::Limit) if it is larger than [`limit_bytes`](Self::limit_bytes) allows.
 ///
 /// # Cost
 ///
@@ -217,6 +219,7 @@ pub struct Objects {
     bucket: Bucket,
     entries: Arc<[Entry]>,
     passed_over: Arc<PassedOverKeys>,
+    limit_bytes: u64,
 }
 
 impl Objects {
@@ -256,7 +259,7 @@ impl Objects {
             .into_iter()
             .map(|key| Ok(Entry { path: bucket.path(key.as_ref())?, known: None }))
             .collect::<Result<_>>()?;
-        Ok(Self { bucket: bucket.clone(), entries, passed_over: Arc::default() })
+        Ok(Self { bucket: bucket.clone(), entries, passed_over: Arc::default(), limit_bytes: LIMIT_BYTES })
     }
 
     /// The objects of a manifest: a text with a key on each line. Empty lines do not count.
@@ -300,6 +303,13 @@ impl Objects {
         blocking::wait(self.stat())
     }
 
+    /// The most bytes that an object may have, as [`Files::limit_bytes`](crate::source::Files::limit_bytes) has it. The default is
+    /// 1 GiB.
+    pub fn limit_bytes(mut self, limit_bytes: u64) -> Self {
+        self.limit_bytes = limit_bytes;
+        self
+    }
+
     /// Labels each object by the first part of its key below the bucket's prefix: `<class>/<file>`, at any depth below the
     /// class. Classes are numbered in the order of their names, byte by byte. What is in no class's folder is passed over.
     ///
@@ -308,7 +318,17 @@ impl Objects {
     /// With the bucket, of kind [`Format`](ErrorKind::Format) if nothing is left, [`Limit`](ErrorKind::Limit) if there are
     /// more classes than labels.
     pub fn by_folder(self) -> Result<LabelledObjects> {
-        LabelledObjects::by_folder(self)
+        LabelledObjects::by_folder(self, None)
+    }
+
+    /// Labels each object by folder, as [`by_folder`](Self::by_folder) does, with given names of classes in the order of their
+    /// numbers: those of the data to train with, where the data to test with may lack some.
+    ///
+    /// # Errors
+    ///
+    /// As [`by_folder`](Self::by_folder); and of kind [`Format`](ErrorKind::Format) if there is another folder.
+    pub fn by_folder_of(self, classes: &[String]) -> Result<LabelledObjects> {
+        LabelledObjects::by_folder(self, Some(classes))
     }
 
     /// The key of each sample, as it is below the bucket's prefix.
@@ -351,7 +371,7 @@ impl AsyncSequence for Objects {
     async fn get(&self, index: usize) -> Result<Blob> {
         check_index(index, self.entries.len());
         let Entry { path, known } = &self.entries[index];
-        let bytes = self.bucket.fetch(path, known.as_ref(), None).await?;
+        let bytes = self.bucket.fetch_whole(path, known.as_ref(), self.limit_bytes).await?;
         Ok(Blob::new(bytes, self.bucket.url_of(path)))
     }
     /// What the listing says.

@@ -9,7 +9,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 
 use super::blocking;
-use super::bucket::Bucket;
+use super::bucket::{Bucket, LIMIT_BYTES};
 use super::fetch::{self, Known};
 use crate::error::{Error, ErrorKind, Result};
 use crate::remote::AsyncSequence;
@@ -24,12 +24,34 @@ const OPENED_AT_ONCE: usize = 16;
 const INDEX_SUFFIX: &str = ".index";
 
 /// How tar shards in a bucket are opened.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct ObjectTarOptions {
     index_objects: bool,
+    allow_unterminated: bool,
+    limit_bytes: u64,
+}
+
+impl Default for ObjectTarOptions {
+    fn default() -> Self {
+        Self { index_objects: false, allow_unterminated: false, limit_bytes: LIMIT_BYTES }
+    }
 }
 
 impl ObjectTarOptions {
+    /// Whether a shard may lack the blocks of zeros that end an archive, as
+    /// [`TarOptions::allow_unterminated`](crate::source::TarOptions::allow_unterminated) has it. The default is `false`.
+    pub fn allow_unterminated(mut self, allow_unterminated: bool) -> Self {
+        self.allow_unterminated = allow_unterminated;
+        self
+    }
+
+    /// The most bytes that are fetched for a sample. One that needs more is an error of kind [`Limit`](ErrorKind::Limit). The
+    /// default is 1 GiB.
+    pub fn limit_bytes(mut self, limit_bytes: u64) -> Self {
+        self.limit_bytes = limit_bytes;
+        self
+    }
+
     /// Whether an index that is kept beside a shard, `shard.tar.index`, is fetched instead of the shard's headers. The default
     /// is `false`, as it costs a request for each shard that has none.
     ///
@@ -82,7 +104,8 @@ impl ObjectTarOptions {
             // Each takes memory, so that their number fits.
             starts.push(starts[starts.len() - 1] + shard.archive.index().len());
         }
-        Ok(ObjectTarShards { bucket: bucket.clone(), shards: shards.into(), starts: starts.into() })
+        let limit_bytes = self.limit_bytes;
+        Ok(ObjectTarShards { bucket: bucket.clone(), shards: shards.into(), starts: starts.into(), limit_bytes })
     }
 
     async fn open_one(&self, bucket: &Bucket, path: Path, known: Option<Known>) -> Result<Shard> {
@@ -91,6 +114,9 @@ impl ObjectTarOptions {
             None => bucket.head(&path).await?,
         };
         let index = self.index(bucket, &path, &known).await?;
+        if !self.allow_unterminated {
+            index.expect_end()?;
+        }
         Ok(Shard { archive: RemoteShard::new(bucket.url_of(&path), index), path, known })
     }
 
@@ -115,8 +141,18 @@ impl ObjectTarOptions {
 async fn index_beside(bucket: &Bucket, path: &Path, known: &Known) -> Result<Option<TarIndex>> {
     // A sample takes less in an index than its headers in the archive.
     let Some(bytes) = bucket.fetch_small(&index_path(path)?, known.size_bytes).await? else { return Ok(None) };
-    let versions = known.tag().map(<[u8]>::to_vec).into_iter().chain([known.time()]);
-    Ok(versions.filter_map(|version| TarIndex::from_bytes(&bytes, known.size_bytes, &version).ok()).next())
+    let of = |version: &[u8]| TarIndex::from_bytes(&bytes, known.size_bytes, version).ok();
+    if let Some(index) = known.tag().and_then(of) {
+        return Ok(Some(index));
+    }
+    // A copy of another archive may have the same size and time: the first field and the last one tell, as far as they can.
+    let Some(index) = of(&known.time()) else { return Ok(None) };
+    let Some(looked_at) = index.parts_to_look_at() else { return Ok(None) };
+    let mut parts = Vec::new();
+    for range in looked_at {
+        parts.push((range.start, bucket.fetch_directly(path, known, range).await?));
+    }
+    Ok(index.agrees_with_parts(&parts).then_some(index))
 }
 
 fn index_path(path: &Path) -> Result<Path> {
@@ -129,7 +165,7 @@ async fn scan(bucket: &Bucket, path: &Path, known: &Known) -> Result<TarIndex> {
     let mut scan = ScanAhead::new(known.size_bytes)?;
     while let Some(range) = scan.advance()? {
         // Not kept on the disk: what is kept is the index.
-        let bytes = bucket.fetch_directly(path, Some(known), Some(range)).await?;
+        let bytes = bucket.fetch_directly(path, known, range).await?;
         scan.supply(&bytes);
     }
     scan.finish()
@@ -232,6 +268,7 @@ pub struct ObjectTarShards {
     shards: Arc<[Shard]>,
     // Invariant: `starts[i]` is the number of samples before shard `i`, and the last one is the number of all.
     starts: Arc<[usize]>,
+    limit_bytes: u64,
 }
 
 impl ObjectTarShards {
@@ -334,10 +371,16 @@ impl ObjectTarShards {
         sample: usize,
         fields: impl IntoIterator<Item = TarField<'a>>,
     ) -> Result<TarSample> {
+        let ranges = ranges(fields);
+        let needed: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+        if needed > self.limit_bytes {
+            let message = format!("sample of {needed} bytes, the limit is {}", self.limit_bytes);
+            return Err(Error::new(ErrorKind::Limit, message).with_file(shard.archive.file(sample, None)));
+        }
         let mut pieces = Vec::new();
-        for range in ranges(fields) {
+        for range in ranges {
             let start = range.start;
-            pieces.push((start, self.bucket.fetch(&shard.path, Some(&shard.known), Some(range)).await?));
+            pieces.push((start, self.bucket.fetch_range(&shard.path, &shard.known, range).await?));
         }
         Ok(shard.archive.sample(sample, pieces))
     }

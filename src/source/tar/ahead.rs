@@ -3,6 +3,8 @@
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 
+use bytes::Bytes;
+
 use super::index::{Builder, TarIndex};
 use super::scan::{Walk, format_error};
 use crate::error::{Error, ErrorKind, Result};
@@ -13,7 +15,8 @@ const MIN_BYTES: u64 = 4 << 10;
 const MAX_BYTES: u64 = 4 << 20;
 /// Data shorter than this is read over: a request of its own for the header behind it would take as long.
 const SHORT_GAP: u64 = 256 << 10;
-/// The most that may stand before one member: long names and pax records have a limit of their own, their number has none.
+/// The most that may stand before one member, or behind the last one: long names and pax records have a limit of their own,
+/// their number has none.
 const MAX_HEADER_BYTES: u64 = 16 << 20;
 
 /// A scan that stops where bytes are missing.
@@ -50,8 +53,9 @@ impl Read for Window {
                 self.position += len as u64;
                 Ok(len)
             }
+            None if self.position >= self.size_bytes => Ok(0),
             None => {
-                self.missing = Some(self.position + to.len() as u64);
+                self.missing = Some(self.position.saturating_add(to.len() as u64).min(self.size_bytes));
                 Err(io::ErrorKind::WouldBlock.into())
             }
         }
@@ -66,6 +70,51 @@ impl Seek for Window {
             _ => return Err(io::ErrorKind::Unsupported.into()),
         };
         Ok(self.position)
+    }
+}
+
+/// Parts of an archive of which the rest is elsewhere.
+struct Parts<'a> {
+    size_bytes: u64,
+    position: u64,
+    parts: &'a [(u64, Bytes)],
+}
+
+impl Read for Parts<'_> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let from = self.parts.iter().find_map(|(start, bytes)| {
+            let from = bytes.get(usize::try_from(self.position.checked_sub(*start)?).ok()?..)?;
+            (!from.is_empty()).then_some(from)
+        });
+        let from = from.ok_or(io::ErrorKind::WouldBlock)?;
+        let len = from.len().min(to.len());
+        to[..len].copy_from_slice(&from[..len]);
+        self.position += len as u64;
+        Ok(len)
+    }
+}
+
+impl Seek for Parts<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.position = match to {
+            SeekFrom::Start(at) => at,
+            SeekFrom::End(0) => self.size_bytes,
+            _ => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        Ok(self.position)
+    }
+}
+
+impl TarIndex {
+    /// The ranges that [`agrees_with_parts`](Self::agrees_with_parts) needs, if they are short.
+    pub(crate) fn parts_to_look_at(&self) -> Option<Vec<Range<u64>>> {
+        let looked_at = self.looked_at().map_or(Vec::new(), Vec::from);
+        looked_at.iter().all(|range| range.end - range.start <= MAX_BYTES).then_some(looked_at)
+    }
+
+    /// Whether the first field and the last one are where the index has them, by the headers before them.
+    pub(crate) fn agrees_with_parts(&self, parts: &[(u64, Bytes)]) -> bool {
+        self.agrees_with(Parts { size_bytes: self.size_bytes(), position: 0, parts })
     }
 }
 
@@ -98,7 +147,8 @@ impl ScanAhead {
     /// What to ask for if what lies in between is needed.
     fn need(&mut self, from: u64, until: u64) -> Result<Range<u64>> {
         if until - from > MAX_HEADER_BYTES {
-            let message = format!("more than {MAX_HEADER_BYTES} bytes of headers before the member at byte {from}");
+            let message =
+                format!("more than {MAX_HEADER_BYTES} bytes of headers or of zeros from byte {from} on, and no member");
             return Err(Error::new(ErrorKind::Limit, message));
         }
         let window = self.walk.reader();
@@ -165,6 +215,7 @@ mod tests {
             archive([(0..500).flat_map(|number| file(&format!("{number}.txt"), &vec![3; number])).collect()]),
             vec![0; 1024],
             file("unterminated.txt", b"x"),
+            [archive([file("a.txt", b"x")]), vec![0; 300_000]].concat(),
         ]
     }
 
@@ -201,8 +252,38 @@ mod tests {
                 assert_eq!(message(scan_ahead(&bytes, 600).map(|(index, _)| index)), whole, "at {at}");
             }
         }
+        for behind in [&good[..], b"x", &good[..600], &[7; 512]] {
+            let joined = [&good[..], &[0; 100_000], behind].concat();
+            let message = scan(&joined).unwrap_err().message().to_owned();
+            for at_most in [usize::MAX, 1000, 100] {
+                assert_eq!(scan_ahead(&joined, at_most).unwrap_err().message(), message);
+            }
+        }
         // Headers without end before a member.
         let endless = vec![typed("x", b'K', &[b'l'; 100]); 25_000].concat();
         assert_eq!(scan_ahead(&endless, usize::MAX).unwrap_err().kind(), ErrorKind::Limit);
+    }
+
+    // That an index is compared with the archive is tested where it is kept; here, that the parts are enough.
+    #[test]
+    fn an_index_agrees_with_the_headers_it_was_made_of() {
+        let named = |last: &str| format!("{}.jpg", last.repeat(296));
+        let bytes = |first: &str, last: &str| {
+            let name = typed("././@LongLink", b'L', named(last).as_bytes());
+            archive([file(first, &[1; 700]), file("m.jpg", b"2"), [name, file("cut", b"x")].concat()])
+        };
+        let index = scan(&bytes("a.jpg", "z")).unwrap();
+        for (archive, agrees) in
+            [(bytes("a.jpg", "z"), true), (bytes("b.jpg", "z"), false), (bytes("a.jpg", "y"), false)]
+        {
+            let ranges = index.parts_to_look_at().unwrap();
+            assert!(ranges.iter().map(|range| range.end - range.start).sum::<u64>() < 3000, "{ranges:?}");
+            let parts: Vec<(u64, Bytes)> = ranges
+                .into_iter()
+                .map(|range| (range.start, Bytes::copy_from_slice(&archive[range.start as usize..range.end as usize])))
+                .collect();
+            assert_eq!(index.agrees_with_parts(&parts), agrees);
+        }
+        assert!(scan(&[0; 1024]).unwrap().agrees_with_parts(&[]));
     }
 }

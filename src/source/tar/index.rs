@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::passed_over::{PassedOver, TarMemberKind, TarPassedOver};
+#[cfg(feature = "object-store")]
+use super::scan::BLOCK;
 use super::scan::{Member, Walk, format_error, shown};
 use crate::error::Result;
 use crate::sequence::check_index;
@@ -182,6 +184,26 @@ impl TarIndex {
     /// The members that belong to no sample, and why: the first thousand of them.
     pub fn passed_over(&self) -> &[TarPassedOver] {
         &self.passed_over.listed
+    }
+
+    /// Refuses the index of an archive without an end.
+    pub(in crate::source) fn expect_end(&self) -> Result<()> {
+        if self.is_terminated() {
+            return Ok(());
+        }
+        Err(format_error(format!(
+            "no end of a tar archive in its {} bytes: it was cut off between two members, or is being written; \
+             `allow_unterminated` takes what is there",
+            self.size_bytes()
+        )))
+    }
+
+    /// Where the headers of the first field and of the last one are; for [`agrees_with`](Self::agrees_with).
+    #[cfg(feature = "object-store")]
+    pub(super) fn looked_at(&self) -> Option<[Range<u64>; 2]> {
+        let (first, last) = (self.fields.first()?, self.fields.last()?);
+        let before_last = self.fields.len().checked_sub(2).map_or(0, |before| self.fields[before].end());
+        Some([0..first.start, before_last.next_multiple_of(BLOCK)..last.start])
     }
 
     /// Whether the first field and the last one are where the index has them: a look at a few headers, for an index that

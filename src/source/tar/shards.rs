@@ -14,7 +14,7 @@ use super::index::{TarEntry, TarIndex};
 use super::passed_over::TarPassedOver;
 use super::sample::{Shard, TarSample};
 use super::{kept, paths};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::sequence::{Sequence, check_index};
 use crate::source::{Blob, IMAGE_EXTENSIONS, Mapped};
 
@@ -121,13 +121,8 @@ impl TarOptions {
 
     fn shard(&self, bytes: Mapped, index: TarIndex) -> Result<Shard> {
         let path = bytes.path().to_owned();
-        if !index.is_terminated() && !self.allow_unterminated {
-            let message = format!(
-                "no end of a tar archive in its {} bytes: it was cut off between two members, or is being written; \
-                 `allow_unterminated` takes what is there",
-                index.size_bytes()
-            );
-            return Err(Error::new(ErrorKind::Format, message).with_file(path));
+        if !self.allow_unterminated {
+            index.expect_end().map_err(|error| error.with_file(&path))?;
         }
         Ok(Shard::new(Bytes::from_owner(bytes), path, index))
     }
@@ -381,6 +376,7 @@ mod tests {
 
     use super::super::tests::{MapKeys, archive, file};
     use super::*;
+    use crate::error::ErrorKind;
     use crate::testing::check_sequence;
 
     #[test]
