@@ -736,7 +736,7 @@ fn a_drop_does_not_wait_for_what_requests_left_to_other_threads() {
                     // A system call that hangs.
                     tokio::task::spawn_blocking(move || latch.pass()).await.map_err(Error::sample)?;
                 }
-                Ok(index as u64)
+                Ok::<_, Error>(index as u64)
             }
         }
     });
@@ -805,7 +805,7 @@ fn a_loop_lets_the_other_tasks_of_its_thread_go_on() {
                 async move {
                     sent.map_err(Error::sample)?;
                     answered.await.map_err(Error::sample)?;
-                    Ok(index as u64)
+                    Ok::<_, Error>(index as u64)
                 }
             });
             let loader = Loader::remote(service).batch_size(4).build().unwrap();
