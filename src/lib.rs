@@ -31,6 +31,10 @@
 //! | [`Report`] | where the time goes |
 //! | [`testing`] | a contract suite for sequences of one's own, and sequences that misbehave |
 #![cfg_attr(
+    feature = "async",
+    doc = "| [`AsyncSequence`], [`Loader::remote`], [`EpochStream`] | samples that are waited for, and batches as a stream |"
+)]
+#![cfg_attr(
     feature = "train",
     doc = "| [`train`] | a small trainer: layers, losses, optimisers, averaged weights, checkpoints |"
 )]
@@ -51,7 +55,7 @@
 //! | `parquet` | Parquet files | `arrow`, flate2, parquet |
 //! | `csv` | tables as CSV | csv, csv-core |
 //! | `disk-cache` | decoded samples in a file that outlives the process | crc32fast |
-//! | `async` | samples that are waited for, batches as a stream | futures-core, tokio |
+//! | `async` | samples that are waited for, many at once; batches as a stream | futures-core, tokio |
 //! | `object-store` | buckets of S3, Google Cloud, Azure, HTTP servers | `async`, bytes, crc32fast, futures-util, object_store, url |
 //! | `progress` | progress bars for the trainer | `train`, indicatif |
 //! | `fashion-mnist` | 7,000 real images inside the binary (3 MB) | `gzip` |
