@@ -215,3 +215,15 @@ fn beginning(body: &[u8]) -> String {
         None => words,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_logs_headers_does_not_log_the_key() {
+        let service = Service::new("http://here/v1", "m", Some("sk-secret"), Duration::from_secs(9)).unwrap();
+        let shown = format!("{:?}", service.authorization);
+        assert!(service.authorization.is_some() && !shown.contains("secret"), "{shown}");
+    }
+}
