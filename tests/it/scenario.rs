@@ -95,8 +95,10 @@ pub(crate) struct Scenario {
     pub(crate) barrier: bool,
     pub(crate) timeout: bool,
     /// Samples are fetched, so many at once, and not loaded; without the feature `async` they are loaded all the same.
+    #[cfg_attr(not(feature = "async"), allow(dead_code, reason = "there are no requests"))]
     pub(crate) concurrency: Option<usize>,
     /// Whether requests run on a runtime that is not the loader's own.
+    #[cfg_attr(not(feature = "async"), allow(dead_code, reason = "there are no requests"))]
     pub(crate) foreign_runtime: bool,
     /// Whether batches are taken from a stream.
     pub(crate) stream: bool,

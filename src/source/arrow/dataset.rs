@@ -20,7 +20,6 @@ const SPLITS: &str = "dataset_dict.json";
 /// A saved data set.
 #[derive(Debug)]
 pub(super) struct Saved {
-    pub(super) directory: PathBuf,
     pub(super) files: Vec<PathBuf>,
     pub(super) features: Features,
 }
@@ -36,7 +35,7 @@ impl Saved {
         let info_path = dir.join(INFO);
         let features =
             if info_path.exists() { Features::from_info(&read_json(&info_path)?) } else { Features::default() };
-        Ok(Self { directory: dir.to_owned(), files, features })
+        Ok(Self { files, features })
     }
 
     pub(super) fn open_split(dir: &Path, split: &str) -> Result<Self> {

@@ -8,8 +8,10 @@
 //! more.
 //!
 //! Deviations: a stream has to have its end, as one that was cut off between two messages looks the same without; and
-//! nothing may follow it. Bodies that are compressed, and dictionaries that are added to (deltas) are refused.
+//! nothing may follow it. The footer of a file has to list batches, and dictionaries, in the order in which they lie in it,
+//! as all writers do: each byte is then read once, and each row is there once. Bodies that are compressed, and dictionaries that are added to (deltas) are refused.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use arrow_ipc::convert::try_fb_to_schema;
@@ -57,7 +59,7 @@ pub(super) struct BatchPlace {
     pub(super) num_dictionaries: usize,
 }
 
-fn format(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+pub(super) fn format(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::Format, message)
 }
 
@@ -258,19 +260,27 @@ fn of_file(bytes: &[u8]) -> Result<Index> {
     let (footer_at, footer) = footer(bytes)?;
     check_version(footer.version())?;
     let schema = to_schema(footer.schema().ok_or_else(|| format("an Arrow file without a schema"))?)?;
-    let place = |block: &Block| block_place(bytes, block, footer_at);
     let mut dictionaries = Vec::new();
+    let mut ids = HashSet::new();
+    let mut end = 0;
     for (number, block) in footer.dictionaries().into_iter().flatten().enumerate() {
-        let of_dictionary = place(block).and_then(|(message, place)| dictionary(&message, place));
+        let of_dictionary = block_place(bytes, block, end..footer_at).and_then(|(message, place)| {
+            end = place.body.end;
+            dictionary(&message, place)
+        });
         let found = of_dictionary.map_err(|error| in_block(error, "dictionary", number))?;
-        if dictionaries.iter().any(|other: &DictionaryPlace| other.id == found.id) {
+        if !ids.insert(found.id) {
             return Err(format(format!("dictionary {number} has the number {} of another one", found.id)));
         }
         dictionaries.push(found);
     }
     let mut batches = Vec::new();
+    let mut end = 0;
     for (number, block) in footer.recordBatches().into_iter().flatten().enumerate() {
-        let of_batch = place(block).and_then(|(message, place)| batch(&message, place, dictionaries.len()));
+        let of_batch = block_place(bytes, block, end..footer_at).and_then(|(message, place)| {
+            end = place.body.end;
+            batch(&message, place, dictionaries.len())
+        });
         batches.push(of_batch.map_err(|error| in_block(error, "batch", number))?);
     }
     Ok(Index { schema, dictionaries, batches })
@@ -306,18 +316,23 @@ fn footer(bytes: &[u8]) -> Result<(usize, Footer<'_>)> {
     Ok((start, parsed.map_err(|cause| damaged("the footer of the Arrow file", cause.to_string()))?))
 }
 
-/// The message that a footer points to.
-fn block_place<'a>(bytes: &'a [u8], block: &Block, end: usize) -> Result<(Message<'a>, Place)> {
+/// The message that a footer points to, behind the one before it.
+fn block_place<'a>(bytes: &'a [u8], block: &Block, within: Range<usize>) -> Result<(Message<'a>, Place)> {
     let (offset, header_len, body_len) = (block.offset(), block.metaDataLength(), block.bodyLength());
     let checked = || {
         let start = usize::try_from(offset).ok()?;
         let body = start.checked_add(usize::try_from(header_len).ok()?)?;
-        let body_end = body.checked_add(usize::try_from(body_len).ok()?).filter(|&body_end| body_end <= end)?;
+        let body_end = body.checked_add(usize::try_from(body_len).ok()?).filter(|&body_end| body_end <= within.end)?;
         Some((start, body..body_end))
     };
     let (start, body) = checked().ok_or_else(|| {
+        let end = within.end;
         format(format!("{header_len} and {body_len} bytes at byte {offset}, expected them before the footer at {end}"))
     })?;
+    if start < within.start {
+        let end = within.start;
+        return Err(format(format!("at byte {start}, expected it behind the one before it, which ends at {end}")));
+    }
     let header =
         header(&bytes[..body.start], start)?.ok_or_else(|| format("the end of a stream, expected a message"))?;
     let message = parse(&bytes[header.clone()])?;

@@ -1,5 +1,6 @@
 //! Arrow IPC files, the stream and the file format, and data sets as Hugging Face's `datasets` saves them.
 
+mod content;
 mod dataset;
 mod message;
 mod shard;
@@ -62,13 +63,12 @@ impl ArrowOptions {
     /// As [`ArrowTable::open_all`].
     pub fn open_all<P: AsRef<Path>>(&self, paths: impl IntoIterator<Item = P>) -> Result<ArrowTable> {
         let shards = paths.into_iter().map(|path| self.shard(path.as_ref())).collect::<Result<Vec<_>>>()?;
-        let directory = shards.first().and_then(|shard| shard.path().parent()).map(Path::to_owned);
-        ArrowTable::new(shards, Features::default(), directory)
+        ArrowTable::new(shards, Features::default(), true)
     }
 
     fn saved(&self, saved: Saved) -> Result<ArrowTable> {
         let shards = saved.files.iter().map(|path| self.shard(path)).collect::<Result<Vec<_>>>()?;
-        ArrowTable::new(shards, saved.features, Some(saved.directory))
+        ArrowTable::new(shards, saved.features, true)
     }
 
     fn shard(&self, path: &Path) -> Result<Shard> {
@@ -141,7 +141,8 @@ impl ArrowTable {
     ///
     /// With the file, of kind [`Io`](ErrorKind::Io) if one cannot be read; [`Format`](ErrorKind::Format) if it is no Arrow
     /// file, is cut off or damaged, or has [what is not read](Self#bytes-that-may-be-anything); if a directory is not a
-    /// saved data set, is one of several splits, or has indices beside its rows; and if files differ in their columns.
+    /// saved data set, is one of several splits, or has indices beside its rows; and if files differ in their columns or in
+    /// the names of classes.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::options().open(path)
     }
@@ -170,7 +171,7 @@ impl ArrowTable {
     ///
     /// As [`open`](Self::open).
     pub fn from_bytes(bytes: impl Into<Cow<'static, [u8]>>, name: impl Into<PathBuf>) -> Result<Self> {
-        Self::new(vec![Shard::open(Mapped::from_bytes(bytes, name))?], Features::default(), None)
+        Self::new(vec![Shard::open(Mapped::from_bytes(bytes, name))?], Features::default(), false)
     }
 
     /// The names of the splits of a saved `DatasetDict`.
@@ -187,8 +188,8 @@ impl ArrowTable {
         ArrowOptions::default()
     }
 
-    fn new(shards: Vec<Shard>, features: Features, directory: Option<PathBuf>) -> Result<Self> {
-        let shards = Arc::new(Shards::new(shards, features, directory)?);
+    fn new(shards: Vec<Shard>, features: Features, is_on_disk: bool) -> Result<Self> {
+        let shards = Arc::new(Shards::new(shards, features, is_on_disk)?);
         Ok(Self { table: Table::new(Arc::clone(&shards) as Arc<dyn Blocks>), shards })
     }
 
@@ -248,16 +249,18 @@ struct Shards {
     starts: Starts,
     /// For each column that is in use, its batches.
     slots: Vec<OnceLock<Box<[Slot]>>>,
-    directory: Option<PathBuf>,
+    is_on_disk: bool,
 }
 
 impl Shards {
-    fn new(shards: Vec<Shard>, mut features: Features, directory: Option<PathBuf>) -> Result<Self> {
+    fn new(shards: Vec<Shard>, mut features: Features, is_on_disk: bool) -> Result<Self> {
         let Some(first) = shards.first() else {
             return Err(Error::argument("no Arrow files, expected at least one"));
         };
-        if let (true, Some(json)) = (features.is_empty(), first.schema().metadata().get("huggingface")) {
-            features = Features::from_metadata(json).map_err(|error| error.with_file(first.path()))?;
+        let of_files = shards.iter().map(|shard| Ok((shard.path(), shard.features()?))).collect::<Result<Vec<_>>>()?;
+        let of_files = Features::of_all(of_files)?;
+        if features.is_empty() {
+            features = of_files;
         }
         let schema = TableSchema::new(first.schema().fields(), &features);
         for other in &shards[1..] {
@@ -275,7 +278,7 @@ impl Shards {
         });
         let first_blocks = first_blocks.collect();
         let slots = schema.columns().iter().map(|_| OnceLock::new()).collect();
-        Ok(Self { shards, first_blocks, schema, starts, slots, directory })
+        Ok(Self { shards, first_blocks, schema, starts, slots, is_on_disk })
     }
 
     /// The shard of a block, and the number of the batch in it.
@@ -310,7 +313,7 @@ impl Blocks for Shards {
     fn file(&self, block: usize) -> &Path {
         self.shard(block).0.path()
     }
-    fn directory(&self) -> Option<&Path> {
-        self.directory.as_deref()
+    fn is_on_disk(&self) -> bool {
+        self.is_on_disk
     }
 }

@@ -1,19 +1,19 @@
 //! One file: its mapped bytes, and columns of its batches as arrays that point into them.
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use arrow_array::{Array, ArrayRef};
 use arrow_buffer::Buffer;
 use arrow_ipc::reader::{RecordBatchDecoder, read_dictionary};
-use arrow_schema::{DataType, Schema, SchemaRef};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
 
+use super::content;
 use super::message::{self, BatchPlace, DictionaryPlace, Index, Place};
 use crate::error::{Error, ErrorKind, Result, guarded};
 use crate::source::Mapped;
-use crate::source::columns::{Failure, damaged, shared, to_physical};
+use crate::source::columns::{Failure, Features, damaged, shared, to_physical};
 
 /// A file of a table.
 pub(super) struct Shard {
@@ -22,7 +22,8 @@ pub(super) struct Shard {
     buffer: Buffer,
     schema: SchemaRef,
     dictionaries: Vec<(DictionaryPlace, OnceLock<Result<ArrayRef, Failure>>)>,
-    num_dictionary_ids: usize,
+    /// Where the dictionaries of each number are among all of them, in order.
+    by_id: HashMap<i64, Vec<usize>>,
     pub(super) batches: Vec<BatchPlace>,
 }
 
@@ -32,9 +33,10 @@ impl Shard {
         let index = guarded("the Arrow file", || message::index(&bytes)).map_err(|error| error.with_file(bytes.path()));
         let Index { schema, dictionaries, batches } = index?;
         let buffer = Buffer::from(shared(&bytes));
-        let num_dictionary_ids = dictionaries.iter().map(|dictionary| dictionary.id).collect::<HashSet<_>>().len();
+        let mut by_id: HashMap<i64, Vec<usize>> = HashMap::new();
+        dictionaries.iter().enumerate().for_each(|(at, dictionary)| by_id.entry(dictionary.id).or_default().push(at));
         let dictionaries = dictionaries.into_iter().map(|dictionary| (dictionary, OnceLock::new())).collect();
-        Ok(Self { bytes, buffer, schema: Arc::new(schema), dictionaries, num_dictionary_ids, batches })
+        Ok(Self { bytes, buffer, schema: Arc::new(schema), dictionaries, by_id, batches })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -50,20 +52,26 @@ impl Shard {
         &self.schema
     }
 
+    /// What Hugging Face's `datasets` wrote about the columns.
+    pub(super) fn features(&self) -> Result<Features> {
+        let json = self.schema.metadata().get("huggingface");
+        let features = json.map(|json| Features::from_metadata(json)).transpose();
+        Ok(features.map_err(|error| error.with_file(self.path()))?.unwrap_or_default())
+    }
+
     /// Decodes a column of a batch: checks everything about it, and copies nothing unless it is not aligned.
     pub(super) fn array(&self, batch: usize, column: usize) -> Result<ArrayRef> {
         let name = self.schema.field(column).name();
         let what = || format!("column `{name}` of batch {batch}");
         let decode = || {
             let place = &self.batches[batch];
-            let mut dictionaries = HashMap::new();
-            if has_dictionary(self.schema.field(column).data_type()) {
-                self.add_dictionaries(place.num_dictionaries, &mut dictionaries)?;
-            }
+            let dictionaries = self.dictionaries(column, place.num_dictionaries)?;
             let (message, body) = self.message(&place.place)?;
             let version = message.version();
             let content = message.header_as_record_batch().ok_or_else(|| self.changed())?;
             message::check_buffers(&content, body.len()).map_err(|error| damaged(what(), error))?;
+            let types = self.schema.fields().iter().map(|field| field.data_type());
+            content::check(&content, &body, version, types, column).map_err(|error| within(error, what()))?;
             let decoder =
                 RecordBatchDecoder::try_new(&body, content, Arc::clone(&self.schema), &dictionaries, &version);
             let projection = [column];
@@ -87,19 +95,19 @@ impl Shard {
         Error::new(ErrorKind::Format, "the Arrow file was changed since it was opened").with_file(self.path())
     }
 
-    /// Those of the first `num` dictionaries that are in force behind them: of each number the last.
-    fn add_dictionaries(&self, num: usize, dictionaries: &mut HashMap<i64, ArrayRef>) -> Result<()> {
-        for (place, decoded) in self.dictionaries[..num].iter().rev() {
-            // Streams may have as many dictionaries as batches: the last ones are enough.
-            if dictionaries.len() == self.num_dictionary_ids {
-                break;
-            }
-            if let Entry::Vacant(entry) = dictionaries.entry(place.id) {
-                let decoded = decoded.get_or_init(|| self.dictionary(place).map_err(Failure::new));
-                entry.insert(Arc::clone(decoded.as_ref().map_err(Failure::error)?));
-            }
+    /// The dictionaries of a column that are in force behind the first `num` of all: of each number the last.
+    fn dictionaries(&self, column: usize, num: usize) -> Result<HashMap<i64, ArrayRef>> {
+        let mut found = HashMap::new();
+        for (id, _) in numbered(self.schema.field(column)) {
+            let places = self.by_id.get(&id).map_or(&[][..], Vec::as_slice);
+            let before = &places[..places.partition_point(|&at| at < num)];
+            // A column of nulls alone needs none; the decoder refuses any other without.
+            let Some(&at) = before.last() else { continue };
+            let (place, decoded) = &self.dictionaries[at];
+            let decoded = decoded.get_or_init(|| self.dictionary(place).map_err(Failure::new));
+            found.insert(id, Arc::clone(decoded.as_ref().map_err(Failure::error)?));
         }
-        Ok(())
+        Ok(found)
     }
 
     fn dictionary(&self, place: &DictionaryPlace) -> Result<ArrayRef> {
@@ -110,6 +118,9 @@ impl Shard {
             let content = message.header_as_dictionary_batch().ok_or_else(|| self.changed())?;
             let data = content.data().ok_or_else(|| self.changed())?;
             message::check_buffers(&data, body.len()).map_err(|error| damaged(&what, error))?;
+            let values = self.schema.fields().iter().flat_map(|field| numbered(field)).find(|&(id, _)| id == place.id);
+            let values = values.map(|(_, values)| values);
+            content::check(&data, &body, version, values.into_iter(), 0).map_err(|error| within(error, &what))?;
             // Values that have a dictionary in turn find none, and are refused.
             let mut decoded = HashMap::new();
             read_dictionary(&body, content, &self.schema, &mut decoded, &version)
@@ -120,13 +131,35 @@ impl Shard {
     }
 }
 
-fn has_dictionary(data_type: &DataType) -> bool {
-    match data_type {
-        DataType::Dictionary(..) => true,
-        DataType::Struct(fields) => fields.iter().any(|field| has_dictionary(field.data_type())),
-        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
-            has_dictionary(item.data_type())
-        }
-        _ => false,
+/// An error in what is named; one that has its own kind keeps it.
+fn within(error: Error, what: impl std::fmt::Display) -> Error {
+    match error.kind() {
+        ErrorKind::Format => damaged(what, error),
+        kind => Error::new(kind, format!("{what}: {}", error.message())),
     }
+}
+
+/// The dictionaries that a column needs: their numbers and the types of their values.
+fn numbered(field: &Field) -> Vec<(i64, &DataType)> {
+    fn add<'a>(field: &'a Field, found: &mut Vec<(i64, &'a DataType)>) {
+        match field.data_type() {
+            DataType::Dictionary(_, values) => {
+                #[expect(deprecated, reason = "the decoder finds them by nothing else")]
+                found.extend(field.dict_id().map(|id| (id, &**values)));
+            }
+            DataType::Struct(fields) => fields.iter().for_each(|field| add(field, found)),
+            DataType::List(item)
+            | DataType::LargeList(item)
+            | DataType::FixedSizeList(item, _)
+            | DataType::ListView(item)
+            | DataType::LargeListView(item)
+            | DataType::Map(item, _) => add(item, found),
+            DataType::RunEndEncoded(_, values) => add(values, found),
+            DataType::Union(fields, _) => fields.iter().for_each(|(_, field)| add(field, found)),
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    add(field, &mut found);
+    found
 }

@@ -1,7 +1,17 @@
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use std::collections::HashMap;
+
+use arrow_array::types::Int32Type;
+use arrow_array::{
+    BinaryArray, Date32Array, DictionaryArray, FixedSizeListArray, Float32Array, Int32Array, Int64Array, ListArray,
+    PrimitiveArray, RecordBatch, StringArray, StringViewArray, StructArray, TimestampSecondArray,
+};
+use arrow_buffer::{Buffer, OffsetBuffer};
 use arrow_ipc::MetadataVersion;
+use arrow_ipc::writer::{FileWriter, StreamWriter};
+use arrow_schema::{DataType, Field, Fields, Schema};
 
 use super::*;
 use crate::Sequence;
@@ -457,4 +467,294 @@ fn a_table_prints_its_columns_and_not_its_bytes() {
     let column = table.column::<i32>("x").unwrap();
     let expected = r#"Column { selected: Selected { column: "x", type: "i32", .. }, default: None }"#;
     assert_eq!(format!("{column:?}"), expected);
+}
+
+/// A column of a file that a test writes.
+fn column(name: &str, values: impl Array + 'static) -> (String, ArrayRef) {
+    (name.to_owned(), Arc::new(values))
+}
+
+/// A batch of columns, with what `datasets` would say about them.
+fn batch(features: &str, columns: Vec<(String, ArrayRef)>) -> RecordBatch {
+    let fields: Fields =
+        columns.iter().map(|(name, values)| Field::new(name, values.data_type().clone(), true)).collect();
+    let json = format!(r#"{{"info": {{"features": {{{features}}}}}}}"#);
+    let schema = Schema::new(fields).with_metadata(HashMap::from([("huggingface".to_owned(), json)]));
+    RecordBatch::try_new(schema.into(), columns.into_iter().map(|(_, values)| values).collect()).unwrap()
+}
+
+fn stream(batch: &RecordBatch) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut writer = StreamWriter::try_new(&mut bytes, &batch.schema()).unwrap();
+    writer.write(batch).unwrap();
+    writer.finish().unwrap();
+    drop(writer);
+    bytes
+}
+
+/// Replaces bytes that are there once.
+fn replaced(mut bytes: Vec<u8>, from: &[u8], to: &[u8]) -> Vec<u8> {
+    let places: Vec<usize> = (0..=bytes.len() - from.len()).filter(|&at| bytes[at..].starts_with(from)).collect();
+    let &[at] = &places[..] else { panic!("{} times {from:?}", places.len()) };
+    bytes[at..at + to.len()].copy_from_slice(to);
+    bytes
+}
+
+fn lists(values: impl Array + 'static, offsets: Vec<i32>) -> ListArray {
+    let item = Field::new("item", values.data_type().clone(), true);
+    ListArray::new(item.into(), OffsetBuffer::new(offsets.into()), Arc::new(values), None)
+}
+
+#[test]
+fn lists_within_a_row_have_the_length_of_their_level() {
+    let features = r#""x": {"shape": [3, 3], "dtype": "float32", "_type": "Array2D"}"#;
+    let numbers = Float32Array::from_iter_values((0..18).map(|number| number as f32));
+    let table = lists(lists(numbers, vec![0, 3, 6, 9, 11, 14, 18]), vec![0, 3, 6]);
+    let rows = open(stream(&batch(features, vec![column("x", table)]))).unwrap().rows::<f32>("x").unwrap();
+    assert_eq!(rows.get(0).unwrap().len(), 9);
+    for rows in [rows.clone(), rows.with_shape(9).unwrap()] {
+        let error = rows.get(1).unwrap_err();
+        assert_eq!(error.message(), "row 1 of column `x` has a list of 2 at level 1, expected 3");
+        assert_eq!(error.kind(), ErrorKind::Shape);
+    }
+    // The first has the length that is expected, and another has not.
+    let numbers = Float32Array::from_iter_values((0..9).map(|number| number as f32));
+    let table = lists(lists(numbers, vec![0, 3, 5, 9]), vec![0, 3]);
+    let rows = open(stream(&batch(features, vec![column("x", table)]))).unwrap().rows::<f32>("x").unwrap();
+    assert_eq!(rows.get(0).unwrap_err().message(), "row 0 of column `x` has a list of 2 at level 1, expected 3");
+}
+
+#[test]
+fn a_shape_that_no_row_has_buys_no_memory() {
+    let shape = |shape: &str| format!(r#""x": {{"shape": {shape}, "dtype": "float32", "_type": "Array2D"}}"#);
+    let nulls = |validity: Vec<bool>, features: &str| {
+        let item = lists(Float32Array::from(vec![1.0]), vec![0, 1]);
+        let field = Field::new("item", item.data_type().clone(), true);
+        let offsets = OffsetBuffer::<i32>::from_lengths(validity.iter().map(|&is_there| usize::from(is_there)));
+        let item = item.slice(0, offsets.last() as usize);
+        let rows = ListArray::new(field.into(), offsets, Arc::new(item), Some(validity.into()));
+        open(stream(&batch(features, vec![column("x", rows)]))).unwrap().rows::<f32>("x").unwrap()
+    };
+    let claimed = nulls(vec![true, false], &shape("[1, 10000000]"));
+    assert_eq!((claimed.layout(), claimed.shape()), (None, Some(&[10_000_000][..])));
+    assert_eq!(claimed.get(0).unwrap_err().kind(), ErrorKind::Shape);
+    for (huge, rows) in [
+        ("4000000000000", nulls(vec![true, false], &shape("[1000000, 1000000]"))),
+        ("4000000000000", nulls(vec![false, false], &shape("[1000000, 1000000]"))),
+    ] {
+        let error = rows.or_default(1.0).get(1).unwrap_err();
+        let expected = "and nothing but the header tells of rows of";
+        assert!(error.message().contains(expected) && error.message().contains(huge), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Limit);
+    }
+    // A caller may ask for what there is no memory for.
+    let rows = nulls(vec![false], &shape("[1, 1]")).with_shape(1).unwrap();
+    assert_eq!(rows.or_default(2.0).get(0).unwrap(), ndarray::array![2.0]);
+    let huge = nulls(vec![false], "").with_shape(1_usize << 60).unwrap().or_default(1.0).get(0).unwrap_err();
+    assert_eq!(huge.kind(), ErrorKind::Limit);
+    assert!(huge.message().ends_with("of 1152921504606846976 elements, more than there is memory for"), "{huge}");
+    // Small shapes, and those that a row has.
+    let small = nulls(vec![false, false], &shape("[2, 2]"));
+    assert_eq!(small.layout(), None);
+    assert_eq!(small.or_default(5.0).get(1).unwrap(), ndarray::arr1(&[5.0; 4]));
+    let seen = nulls(vec![false, true], &shape("[1, 1]"));
+    assert!(seen.layout().is_some());
+    check_rows(&seen.or_default(5.0));
+
+    // Rows of a fixed length that are all null take their place all the same.
+    let field = Arc::new(Field::new("item", DataType::Float32, true));
+    let fixed = FixedSizeListArray::new_null(field, 3, 2);
+    let rows = open(stream(&batch("", vec![column("x", fixed)]))).unwrap().rows::<f32>("x").unwrap();
+    assert!(rows.layout().is_some());
+    check_rows(&rows.or_default(5.0));
+}
+
+#[test]
+fn dates_and_times_are_numbers_wherever_they_are() {
+    let times = || TimestampSecondArray::from(vec![Some(7), Some(-8), None]);
+    let keys = Int32Array::from(vec![Some(1), None, Some(0)]);
+    let pairs = Fields::from(vec![Field::new("time", times().data_type().clone(), true)]);
+    let columns = vec![
+        column("times", lists(times(), vec![0, 1, 2, 3])),
+        column("dates", lists(Date32Array::from(vec![1, 2, 3, 4]), vec![0, 2, 2, 4])),
+        column("coded", DictionaryArray::<Int32Type>::new(keys, Arc::new(times()))),
+        column("fixed", {
+            let item = Field::new("item", DataType::Date64, true);
+            let values = PrimitiveArray::<arrow_array::types::Date64Type>::from(vec![1, 2, 3]);
+            FixedSizeListArray::new(item.into(), 1, Arc::new(values), None)
+        }),
+        column("within", StructArray::new(pairs, vec![Arc::new(times())], None)),
+    ];
+    let table = open(stream(&batch("", columns))).unwrap();
+    let rows = table.rows::<i64>("times").unwrap();
+    assert_eq!((rows.get(0).unwrap(), rows.get(1).unwrap()), (ndarray::array![7], ndarray::array![-8]));
+    assert!(rows.get(2).unwrap_err().message().contains("an element that is null"));
+    let rows = table.rows::<i32>("dates").unwrap();
+    assert_eq!((rows.get(0).unwrap(), rows.get(2).unwrap()), (ndarray::array![1, 2], ndarray::array![3, 4]));
+    let rows = table.rows::<i64>("fixed").unwrap();
+    check_rows(&rows);
+    assert_eq!(samples(&rows), [1, 2, 3].map(|x| ndarray::array![x]));
+    let coded = table.column::<i64>("coded").unwrap();
+    assert_eq!((coded.get(0).unwrap(), coded.get(2).unwrap()), (-8, 7));
+    assert!(coded.get(1).unwrap_err().message().contains("is null"));
+    assert!(table.shards.decoded(0, 4).is_ok());
+}
+
+#[test]
+fn files_with_other_classes_are_not_one_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, classes: &str| {
+        let path = dir.path().join(name);
+        let features = format!(r#""label": {{"names": {classes}, "_type": "ClassLabel"}}"#);
+        fs::write(&path, stream(&batch(&features, vec![column("label", Int64Array::from(vec![0, 1]))]))).unwrap();
+        path
+    };
+    let first = write("first", r#"["cat", "dog"]"#);
+    let second = write("second", r#"["dog", "cat"]"#);
+    let error = ArrowTable::open_all([&first, &second]).unwrap_err();
+    let expected = "classes of column `label` with `dog` as number 0, expected `cat` as in";
+    assert_eq!(error.message(), format!("{expected} {}", first.display()));
+    assert_eq!((error.kind(), error.file()), (ErrorKind::Format, Some(&*second)));
+    assert_eq!(ArrowTable::open_all([&first, &first]).unwrap().num_rows(), 4);
+}
+
+/// Values that are the files `x` beside the table, or bytes.
+fn paths(bytes: Vec<Option<&[u8]>>, paths: Vec<Option<&str>>) -> StructArray {
+    let fields = [Field::new("bytes", DataType::Binary, true), Field::new("path", DataType::Utf8, true)];
+    let values: Vec<ArrayRef> = vec![Arc::new(BinaryArray::from(bytes)), Arc::new(StringArray::from(paths))];
+    StructArray::new(fields.to_vec().into(), values, None)
+}
+
+#[test]
+fn a_path_counts_from_the_file_that_has_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let images = stream(&batch("", vec![column("image", paths(vec![None], vec![Some("x")]))]));
+    let files = ["a", "b"].map(|name| {
+        let within = dir.path().join(name);
+        fs::create_dir(&within).unwrap();
+        fs::write(within.join("x"), name).unwrap();
+        fs::write(within.join("data.arrow"), &images).unwrap();
+        within.join("data.arrow")
+    });
+    let images = ArrowTable::open_all(files).unwrap().blobs("image").unwrap();
+    assert_eq!(samples(&images).iter().map(|blob| blob.to_vec()).collect::<Vec<_>>(), [b"a", b"b"]);
+}
+
+#[test]
+fn a_column_may_be_called_what_it_likes() {
+    let columns = vec![column("/etc/x", paths(vec![Some(b"1")], vec![Some("/a/b.png")]))];
+    let table = open(stream(&batch("", columns))).unwrap();
+    let blob = table.blobs("/etc/x").unwrap().get(0).unwrap();
+    assert_eq!(blob.name(), "the-file//etc/x/0/b.png");
+}
+
+#[test]
+fn batches_of_a_file_are_there_once_and_in_order() {
+    let mut written = Vec::new();
+    let numbers = |from: i64| batch("", vec![column("x", Int64Array::from_iter_values(from..from + 9))]);
+    let mut writer = FileWriter::try_new(&mut written, &numbers(0).schema()).unwrap();
+    (0..3).for_each(|number| writer.write(&numbers(9 * number)).unwrap());
+    writer.finish().unwrap();
+    drop(writer);
+    assert_eq!(open(written.clone()).unwrap().num_rows(), 27);
+    let tail = written.len() - 10;
+    let len = u32::from_le_bytes(written[tail..tail + 4].try_into().unwrap()) as usize;
+    let footer = arrow_ipc::root_as_footer(&written[tail - len..tail]).unwrap();
+    let blocks: Vec<Vec<u8>> = footer.recordBatches().unwrap().iter().map(|block| block.0.to_vec()).collect();
+    let with_blocks = |from: usize, to: usize| message(open(replaced(written.clone(), &blocks[from], &blocks[to])));
+    for (from, to) in [(1, 0), (2, 1), (2, 0)] {
+        let error = with_blocks(from, to);
+        let expected = format!("batch {from} of the Arrow file: at byte ");
+        assert!(error.starts_with(&expected), "{error}");
+        assert!(error.contains(", expected it behind the one before it, which ends at "), "{error}");
+    }
+}
+
+#[test]
+fn nulls_that_a_node_denies_are_found() {
+    let numbers = Int64Array::from_iter((0..77).map(|number| (number != 5).then_some(number)));
+    let all = column("all", Int64Array::from_iter_values(0..77));
+    let written = stream(&batch("", vec![column("x", numbers), all]));
+    let node = |num_nulls: i64| [77_i64.to_le_bytes(), num_nulls.to_le_bytes()].concat();
+    assert!(open(written.clone()).unwrap().column::<i64>("x").unwrap().get(5).is_err());
+    let table = open(replaced(written, &node(1), &node(0))).unwrap();
+    let error = table.column::<i64>("x").unwrap().get(5).unwrap_err();
+    let expected = "column `x` of batch 0 is damaged: 1 nulls among 77 values, expected none as the node says";
+    assert_eq!((error.message(), error.kind()), (expected, ErrorKind::Format));
+    assert_eq!(table.column::<i64>("all").unwrap().get(5).unwrap(), 5);
+}
+
+#[test]
+fn strings_that_share_their_bytes_are_within_a_limit() {
+    const LEN: u32 = 1 << 20;
+    let strings = |num: usize| {
+        let bytes = Buffer::from(vec![b'x'; LEN as usize]);
+        let prefix = u128::from(u32::from_le_bytes(*b"xxxx"));
+        let views = vec![u128::from(LEN) | prefix << 32; num];
+        let texts = StringViewArray::new(views.into(), vec![bytes], None);
+        let before = column("before", StringViewArray::from(vec!["some text that is no part of a view"; num]));
+        open(stream(&batch("", vec![before, column("x", texts)]))).unwrap()
+    };
+    assert_eq!(strings(100).strings("x").unwrap().get(99).unwrap().len(), LEN as usize);
+    let table = strings(300);
+    let error = table.strings("x").unwrap().get(0).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Limit);
+    let expected =
+        "column `x` of batch 0: strings of 314572800 bytes in all that share 1053376, of which 268435456 are";
+    assert!(error.message().starts_with(expected), "{error}");
+    assert!(table.strings("before").unwrap().get(299).unwrap().starts_with("some text"));
+}
+
+#[test]
+fn a_column_needs_its_own_dictionaries_alone() {
+    let coded = |text: &str| DictionaryArray::<Int32Type>::from_iter([text, "other", text]);
+    let columns = vec![column("a", coded("good-text")), column("b", coded("bad--text"))];
+    let table = open(replaced(stream(&batch("", columns)), b"bad--text", b"\xff")).unwrap();
+    assert_eq!(samples(&table.strings("a").unwrap()), ["good-text", "other", "good-text"]);
+    let error = table.strings("b").unwrap().get(0).unwrap_err();
+    assert!(error.message().contains("the dictionary 1 is damaged"), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn what_changes_under_a_mapping_is_not_trusted() {
+    use std::os::unix::fs::FileExt;
+
+    let long = "y".repeat(1001);
+    let texts = ["x", long.as_str(), "z"];
+    let views = StringViewArray::from(vec!["x", "some text that is no part of a view", "z"]);
+    let columns = vec![
+        column("text", StringArray::from(texts.to_vec())),
+        column("view", views),
+        column("bytes", BinaryArray::from_vec(vec![b"ab", &[7; 2003], b"c"])),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("table");
+    let written = stream(&batch("", columns));
+    fs::write(&path, &written).unwrap();
+    let table = ArrowTable::open(&path).unwrap();
+    let (text, view, bytes) =
+        (table.strings("text").unwrap(), table.strings("view").unwrap(), table.blobs("bytes").unwrap());
+    // Each is checked, and kept as it is.
+    assert!(text.get(0).is_ok() && view.get(0).is_ok() && bytes.get(0).is_ok());
+
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    let change = |from: &[u8], to: &[u8]| {
+        let at = (0..written.len()).find(|&at| written[at..].starts_with(from)).unwrap();
+        file.write_all_at(to, at as u64).unwrap();
+    };
+    let offsets = |middle: i32| [1_i32, middle].map(i32::to_le_bytes).concat();
+    change(&offsets(1002), &offsets(i32::MAX));
+    change(&[2_i32, 2005].map(i32::to_le_bytes).concat(), &[2_i32, -5].map(i32::to_le_bytes).concat());
+    change(b"some text that is", b"\xff");
+    let message = |result: Result<String>| result.unwrap_err().message().to_owned();
+    let changed = "the file was changed since it was opened";
+    for row in [1, 2] {
+        let expected = format!("row {row} of column `text` cannot be read as string: {changed}");
+        assert_eq!(message(text.clone().or_default("none").get(row)), expected);
+        let error = bytes.clone().or_default(&b""[..]).get(row).unwrap_err();
+        assert_eq!(error.message(), format!("row {row} of column `bytes` cannot be read as binary: {changed}"));
+    }
+    assert_eq!(message(view.get(1)), format!("row 1 of column `view` cannot be read as string: {changed}"));
+    assert_eq!((text.get(0).unwrap(), view.get(2).unwrap()), ("x".to_owned(), "z".to_owned()));
 }

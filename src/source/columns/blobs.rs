@@ -8,7 +8,7 @@ use arrow_schema::DataType;
 use bytes::Bytes;
 
 use super::blocks::Selected;
-use super::cell::{binary, is_binary, is_text, resolve, text, value_type};
+use super::cell::{Unreadable, binary, is_binary, is_text, resolve, text, value, value_type};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sequence::{Sequence, check_index};
 use crate::source::Blob;
@@ -21,14 +21,15 @@ use crate::source::Blob;
 /// # Values that are files
 ///
 /// Hugging Face's `datasets` stores an image or a sound as its bytes, or as the path of a file alone. Such a file is read
-/// when it is asked for. A relative path counts from the directory of the table, and the file, with all links in its path
-/// resolved, must lie within that directory, so that no data set reads what it has no business with.
+/// when it is asked for. A relative path counts from the directory of the table's file that holds the row, and the file,
+/// with all links in its path resolved, must lie within that directory, so that no data set reads what it has no business with.
 /// [`files_within`](Self::files_within) names another directory for both.
 #[derive(Debug, Clone)]
 pub struct BlobColumn {
     selected: Selected,
     // Where a struct has its bytes and its path.
     fields: Option<(usize, usize)>,
+    // Instead of the directory of the file that holds the row.
     files_within: Option<PathBuf>,
     default: Option<Bytes>,
 }
@@ -46,15 +47,14 @@ impl BlobColumn {
             }
             _ => return Err(Self::wrong_type(&selected)),
         };
-        let files_within = selected.blocks().directory().map(Path::to_owned);
-        Ok(Self { selected, fields, files_within, default: None })
+        Ok(Self { selected, fields, files_within: None, default: None })
     }
 
     fn wrong_type(selected: &Selected) -> Error {
         selected.wrong_type("binary, or struct<bytes: binary, path: string>")
     }
 
-    /// Reads files within this directory, and none outside of it, instead of the table's. It need not be the one that holds
+    /// Reads files within this directory, and none outside of it, instead of that of the table's file. It need not be the one that holds
     /// them: `/` is the directory of all absolute paths.
     pub fn files_within(mut self, directory: impl Into<PathBuf>) -> Self {
         self.files_within = Some(directory.into());
@@ -67,8 +67,11 @@ impl BlobColumn {
         self
     }
 
+    /// The file, the column and the row. Not joined as paths are: the name of a column may begin with a slash.
     fn name(&self, row: usize, path: Option<&str>) -> PathBuf {
-        let name = self.selected.path(row).join(self.selected.name()).join(row.to_string());
+        let mut name = self.selected.path(row).as_os_str().to_owned();
+        name.push(format!("/{}/{row}", self.selected.name()));
+        let name = PathBuf::from(name);
         match path.and_then(|path| Path::new(path).file_name()) {
             Some(file) => name.join(file),
             None => name,
@@ -77,16 +80,18 @@ impl BlobColumn {
 
     /// The blob of a value; none if it is missing.
     fn value(&self, array: &dyn Array, at: usize, row: usize) -> Result<Option<Blob>> {
-        let Some((values, at)) = resolve(array, at) else { return Ok(None) };
+        let unreadable = |Unreadable| self.selected.unreadable(row);
         let Some((bytes, path)) = self.fields else {
-            return Ok(binary(values, at).map(|bytes| Blob::new(bytes, self.name(row, None))));
+            let bytes = value(array, at, binary).map_err(unreadable)?;
+            return Ok(bytes.map(|bytes| Blob::new(bytes, self.name(row, None))));
         };
-        let Some(fields) = values.as_any().downcast_ref::<StructArray>() else { return Ok(None) };
-        let bytes = resolve(&**fields.column(bytes), at).and_then(|(values, at)| binary(values, at));
-        let path = resolve(&**fields.column(path), at).and_then(|(values, at)| text(values, at));
+        let Some((values, at)) = resolve(array, at).map_err(unreadable)? else { return Ok(None) };
+        let fields = values.as_any().downcast_ref::<StructArray>().ok_or_else(|| self.selected.unreadable(row))?;
+        let bytes = value(&**fields.column(bytes), at, binary).map_err(unreadable)?;
+        let path = value(&**fields.column(path), at, text).map_err(unreadable)?;
         match (bytes, path) {
-            (Some(bytes), path) => Ok(Some(Blob::new(bytes, self.name(row, path)))),
-            (None, Some(path)) => self.read(row, path).map(Some),
+            (Some(bytes), path) => Ok(Some(Blob::new(bytes, self.name(row, path.as_deref())))),
+            (None, Some(path)) => self.read(row, &path).map(Some),
             (None, None) => Ok(None),
         }
     }
@@ -97,7 +102,8 @@ impl BlobColumn {
             let what = format!("is the file {path}, expected one within {}, or `files_within`", within.display());
             self.selected.wrong(ErrorKind::Format, row, what)
         };
-        let Some(within) = self.files_within.as_deref() else {
+        let beside = || Some(directory_of(self.selected.path(row))).filter(|_| self.selected.blocks().is_on_disk());
+        let Some(within) = self.files_within.as_deref().or_else(beside) else {
             let what = format!("is the file {path}, and the table has no directory, expected `files_within`");
             return Err(self.selected.wrong(ErrorKind::Format, row, what));
         };
@@ -114,6 +120,11 @@ impl BlobColumn {
         }
         Blob::read(full)
     }
+}
+
+/// The directory that a file is in; of a bare name, whose parent is empty, the current one.
+fn directory_of(file: &Path) -> &Path {
+    file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 impl Sequence for BlobColumn {
@@ -133,5 +144,17 @@ impl Sequence for BlobColumn {
     }
     fn file(&self, index: usize) -> Option<PathBuf> {
         self.selected.file(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_name_is_in_the_current_directory() {
+        let of = |file: &'static str| directory_of(Path::new(file)).to_str().unwrap();
+        assert_eq!(["data.arrow", "a/data.arrow", "/data.arrow"].map(of), [".", "a", "/"]);
+        assert!(directory_of(Path::new("data.arrow")).canonicalize().is_ok());
     }
 }

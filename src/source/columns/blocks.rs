@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, make_array};
-use arrow_schema::{ArrowError, DataType};
+use arrow_schema::{ArrowError, DataType, FieldRef};
 use bytes::Bytes;
 
 use super::schema::TableSchema;
@@ -27,8 +27,8 @@ pub(crate) trait Blocks: Send + Sync {
     /// The file that holds a block.
     fn file(&self, block: usize) -> &Path;
 
-    /// The directory that paths in the data are relative to.
-    fn directory(&self) -> Option<&Path>;
+    /// Whether the blocks are in files, so that paths in the data are relative to the directory of their file.
+    fn is_on_disk(&self) -> bool;
 }
 
 /// The bytes of a file, to be cut without a copy.
@@ -116,13 +116,52 @@ pub(crate) fn physical(data_type: &DataType) -> &DataType {
     }
 }
 
-/// The same values as the integers that they are.
+/// The same values as the integers that they are, also within lists, structs and dictionaries.
 pub(crate) fn to_physical(array: ArrayRef) -> Result<ArrayRef, ArrowError> {
-    let physical = physical(array.data_type());
-    if physical == array.data_type() {
-        return Ok(array);
+    match all_physical(array.data_type()) {
+        None => Ok(array),
+        Some(data_type) => retyped(&array, &data_type),
     }
-    Ok(make_array(array.to_data().into_builder().data_type(physical.clone()).build()?))
+}
+
+/// The type with all that is within as [physical] types; `None` if it is that already.
+fn all_physical(data_type: &DataType) -> Option<DataType> {
+    let item = |item: &FieldRef| Some(Arc::new(item.as_ref().clone().with_data_type(all_physical(item.data_type())?)));
+    match data_type {
+        DataType::List(within) => item(within).map(DataType::List),
+        DataType::LargeList(within) => item(within).map(DataType::LargeList),
+        DataType::FixedSizeList(within, len) => item(within).map(|within| DataType::FixedSizeList(within, *len)),
+        DataType::Dictionary(key, values) => {
+            all_physical(values).map(|values| DataType::Dictionary(key.clone(), Box::new(values)))
+        }
+        DataType::Struct(fields) => {
+            let found: Vec<Option<FieldRef>> = fields.iter().map(item).collect();
+            found.iter().any(Option::is_some).then(|| {
+                let fields =
+                    found.into_iter().zip(fields).map(|(found, field)| found.unwrap_or_else(|| Arc::clone(field)));
+                DataType::Struct(fields.collect())
+            })
+        }
+        other => Some(physical(other)).filter(|&physical| physical != other).cloned(),
+    }
+}
+
+/// The same values, of a type that differs as [`all_physical`] lets it.
+fn retyped(array: &ArrayRef, data_type: &DataType) -> Result<ArrayRef, ArrowError> {
+    if array.data_type() == data_type {
+        return Ok(Arc::clone(array));
+    }
+    let within: Vec<&DataType> = match data_type {
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => vec![item.data_type()],
+        DataType::Dictionary(_, values) => vec![values],
+        DataType::Struct(fields) => fields.iter().map(|field| field.data_type()).collect(),
+        _ => Vec::new(),
+    };
+    let data = array.to_data();
+    let children = data.child_data().iter().zip(within);
+    let children = children.map(|(child, data_type)| Ok(retyped(&make_array(child.clone()), data_type)?.to_data()));
+    let children = children.collect::<Result<_, ArrowError>>()?;
+    Ok(make_array(data.into_builder().data_type(data_type.clone()).child_data(children).build()?))
 }
 
 /// Wrong bytes, as a decoder says.
@@ -225,6 +264,14 @@ impl Selected {
     pub(crate) fn wrong(&self, kind: ErrorKind, row: usize, what: impl fmt::Display) -> Error {
         let message = format!("row {row} of column `{}` {what}", self.name());
         Error::new(kind, message).with_file(self.path(row))
+    }
+
+    /// The value of a row was checked when its block was decoded, and is not what it was then.
+    #[cold]
+    pub(crate) fn unreadable(&self, row: usize) -> Error {
+        let what =
+            format_args!("cannot be read as {}: the file was changed since it was opened", self.column().type_name);
+        self.wrong(ErrorKind::Format, row, what)
     }
 
     #[cold]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::blocks::Selected;
-use super::cell::{resolve, value_type};
+use super::cell::{value, value_type};
 use super::element::{ColumnElement, integer};
 use super::schema::Feature;
 use crate::batch::stack::{Row, Stack};
@@ -45,11 +45,8 @@ impl<T: ColumnElement> Sequence for Column<T> {
     fn get(&self, index: usize) -> Result<T> {
         check_index(index, self.len());
         let (array, at) = self.selected.locate(index)?;
-        let value = match resolve(&*array, at) {
-            Some((values, at)) => T::get(values, at),
-            None => self.default,
-        };
-        value.ok_or_else(|| self.selected.null(index))
+        let found = value(&*array, at, T::get).map_err(|_| self.selected.unreadable(index))?;
+        found.or(self.default).ok_or_else(|| self.selected.null(index))
     }
     fn get_into(&self, index: usize, row: Row<'_, T>) -> Result<()>
     where
@@ -125,7 +122,7 @@ impl Sequence for LabelColumn {
     fn get(&self, index: usize) -> Result<u32> {
         check_index(index, self.len());
         let (array, at) = self.selected.locate(index)?;
-        let label = resolve(&*array, at).and_then(|(values, at)| integer(values, at));
+        let label = value(&*array, at, integer).map_err(|_| self.selected.unreadable(index))?;
         let is_named = self.end < 1 << 32;
         match (label, self.default) {
             (Some(label), _) if (0..self.end).contains(&label) => Ok(label as u32),

@@ -2,8 +2,10 @@
 
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use arrow_array::Array as ArrowArray;
+use arrow_schema::DataType;
 use ndarray::{Array, Dimension, IntoDimension, Ix1, RemoveAxis};
 
 use super::blocks::Selected;
@@ -20,7 +22,8 @@ use crate::source::{array_layout, array_row};
 /// Lists within lists are one array, in C order; within one row all lists of a level must have one length. Rows may differ
 /// in length, unless the type of the column (`list<f32; 4>`) or what `datasets` says about it (`Array2D`, or lists of a
 /// fixed length) tells that they do not, or [`with_shape`](Self::with_shape) does. Then all rows have one layout, and each
-/// is copied straight to its row of the batch.
+/// is copied straight to its row of the batch. What a file tells is compared with its first row that is not null, when a
+/// loader asks for the layout, before batches are made to fit.
 ///
 /// A null is an error at its row, be it a number or a list, unless [`or_default`](Self::or_default) gives it a value.
 ///
@@ -45,7 +48,13 @@ pub struct RowColumn<T, D = Ix1> {
     shape: Option<D>,
     /// The lengths that the lists of every level must have, if something tells.
     extents: Option<Vec<usize>>,
+    /// Whether `shape` is what the rows have: the caller says so, or one of the first block's rows was seen to. Until then
+    /// it is no more than some bytes of a header, which must not decide on the memory of batches.
+    is_confirmed: OnceLock<bool>,
 }
+
+/// A null row of a shape that no other row was seen to have takes no more.
+const UNCONFIRMED_BYTES: usize = 1 << 20;
 
 impl<T: ColumnElement> RowColumn<T> {
     pub(super) fn new(selected: Selected) -> Result<Self> {
@@ -67,7 +76,7 @@ impl<T: ColumnElement> RowColumn<T> {
             })?)),
             None => None,
         };
-        Ok(Self { selected, default: None, shape, extents })
+        Ok(Self { selected, default: None, shape, extents, is_confirmed: OnceLock::new() })
     }
 }
 
@@ -104,7 +113,9 @@ impl<T: ColumnElement, D: Dimension> RowColumn<T, D> {
                 format!("shape {:?} of {len} elements, expected {known} as column `{name}` has", shape.slice());
             return Err(Error::new(ErrorKind::Shape, message));
         }
-        Ok(RowColumn { selected: self.selected, default: self.default, extents: self.extents, shape: Some(shape) })
+        let is_confirmed = OnceLock::from(true);
+        let Self { selected, default, extents, .. } = self;
+        Ok(RowColumn { selected, default, extents, shape: Some(shape), is_confirmed })
     }
 
     /// The shape of every row, if they have one.
@@ -119,7 +130,17 @@ impl<T: ColumnElement, D: Dimension> RowColumn<T, D> {
         if array.is_null(at) {
             let unknown = "is null, and `or_default` does not tell the length of a list, expected `with_shape` as well";
             return match (self.default, &self.shape) {
-                (Some(_), Some(_)) => use_them(None),
+                (Some(_), Some(shape)) => {
+                    let bytes = shape.size() * size_of::<T>();
+                    if bytes > UNCONFIRMED_BYTES && !self.is_confirmed() {
+                        let what = format!(
+                            "is null, and nothing but the header tells of rows of {bytes} bytes, expected \
+                                            `with_shape` as well"
+                        );
+                        return Err(self.selected.wrong(ErrorKind::Limit, row, what));
+                    }
+                    use_them(None)
+                }
                 (Some(_), None) => Err(self.selected.wrong(ErrorKind::Format, row, unknown)),
                 (None, _) => Err(self.selected.null(row)),
             };
@@ -133,6 +154,21 @@ impl<T: ColumnElement, D: Dimension> RowColumn<T, D> {
         use_them(Some(numbers))
     }
 
+    /// Whether rows have the shape that they are said to have: the first that is there tells, of the first block with rows.
+    fn is_confirmed(&self) -> bool {
+        *self.is_confirmed.get_or_init(|| {
+            let starts = self.selected.blocks().starts();
+            let Some(len) = starts.lens().find(|&len| len > 0) else { return true };
+            let Ok((array, _)) = self.selected.locate(0) else { return false };
+            // Null or not, rows of a fixed length take their place in the block.
+            let is_fixed = matches!(array.data_type(), DataType::FixedSizeList(..));
+            let Some(row) = (0..len).find(|&row| is_fixed || !array.is_null(row)) else { return false };
+            let numbers = self.numbers(&*array, row, row);
+            let shape_len = self.shape.as_ref().map(Dimension::size);
+            numbers.is_ok_and(|numbers| Some(numbers.range.len()) == shape_len)
+        })
+    }
+
     /// Descends from the list at a row to the numbers in its innermost lists.
     fn numbers<'a>(&self, array: &'a dyn ArrowArray, at: usize, row: usize) -> Result<Numbers<'a>> {
         let (mut values, mut range) = (array, at..at + 1);
@@ -144,7 +180,9 @@ impl<T: ColumnElement, D: Dimension> RowColumn<T, D> {
             let damaged = || self.selected.wrong(ErrorKind::Format, row, "has a list that ends beyond its elements");
             let inside = inside(values, range).ok_or_else(damaged)?;
             let expected = self.extents.as_deref().and_then(|extents| extents.get(level).copied()).or(inside.extent);
-            if let Some(len) = inside.other.or(inside.extent).filter(|&len| Some(len) != expected) {
+            // Of lists that differ, one may have the length that is expected.
+            let lens = [inside.extent, inside.other].into_iter().flatten();
+            if let Some(len) = lens.into_iter().find(|&len| Some(len) != expected) {
                 let what = format!("has a list of {len} at level {level}, expected {}", expected.unwrap_or(0));
                 return Err(self.selected.wrong(ErrorKind::Shape, row, what));
             }
@@ -203,7 +241,13 @@ where
         self.with(index, |numbers| {
             // Without a shape it is a vector, and then there are numbers.
             let len = numbers.as_ref().map(|numbers| numbers.range.len()).or(self.shape.as_ref().map(Dimension::size));
-            let mut elements = vec![T::default(); len.unwrap_or(0)];
+            let len = len.unwrap_or(0);
+            let mut elements = Vec::new();
+            elements.try_reserve_exact(len).map_err(|cause| {
+                let what = format_args!("of {len} elements, more than there is memory for");
+                self.selected.wrong(ErrorKind::Limit, index, what).with_cause(cause)
+            })?;
+            elements.resize(len, T::default());
             self.copy(index, numbers, &mut elements)?;
             let shape = self.shape.clone().unwrap_or_else(|| {
                 let mut shape = D::zeros(1);
@@ -217,7 +261,7 @@ where
     where
         Self::Sample: Stack,
     {
-        self.shape.clone().map(array_layout::<T, D>)
+        self.shape.clone().filter(|_| self.is_confirmed()).map(array_layout::<T, D>)
     }
     fn get_into(&self, index: usize, row: Row<'_, Self::Sample>) -> Result<()>
     where

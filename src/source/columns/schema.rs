@@ -1,6 +1,7 @@
 //! The columns of a table: their names, their types, and what Hugging Face's `datasets` says about them.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Fields};
@@ -9,7 +10,7 @@ use serde_json::Value;
 use super::blocks::damaged;
 #[cfg(feature = "parquet")]
 use super::lists::levels;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// One column.
 #[derive(Debug, Clone)]
@@ -104,6 +105,29 @@ impl Features {
         Self(columns.filter_map(|(name, value)| Some((name.clone(), feature(value)?))).collect())
     }
 
+    /// Those of several files that are one table: the first file's, with the classes that only later ones name.
+    ///
+    /// A label is a place in a list of classes, so that files with different lists do not go together: each would be right
+    /// by itself, and the labels of one of them wrong. The difference is an error with both files.
+    pub(crate) fn of_all(files: Vec<(&Path, Self)>) -> Result<Self> {
+        let mut all: Option<Self> = None;
+        let mut told: HashMap<String, (&Path, Arc<[String]>)> = HashMap::new();
+        for (path, features) in files {
+            let all = all.get_or_insert_with(|| features.clone());
+            for (name, feature) in &features.0 {
+                let Feature::Classes(classes) = feature else { continue };
+                let (first, expected) = told.entry(name.clone()).or_insert_with(|| (path, Arc::clone(classes)));
+                if classes != expected {
+                    let difference = class_difference(classes, expected);
+                    let message = format!("classes of column `{name}` {difference} as in {}", first.display());
+                    return Err(Error::new(ErrorKind::Format, message).with_file(path));
+                }
+                all.0.entry(name.clone()).or_insert_with(|| feature.clone());
+            }
+        }
+        Ok(all.unwrap_or_default())
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -118,6 +142,14 @@ impl Features {
                 self.0.entry(field.name().clone()).or_insert(Feature::Shape(extents));
             }
         }
+    }
+}
+
+/// In what lists of classes differ: the first that is another one, or their number.
+fn class_difference(found: &[String], expected: &[String]) -> String {
+    match found.iter().zip(expected).position(|(found, expected)| found != expected) {
+        Some(at) => format!("with `{}` as number {at}, expected `{}`", found[at], expected[at]),
+        None => format!("are {}, expected {}", found.len(), expected.len()),
     }
 }
 
@@ -175,7 +207,9 @@ pub(crate) fn type_name(data_type: &DataType) -> String {
         D::Float64 => "f64",
         D::Utf8 | D::LargeUtf8 | D::Utf8View => "string",
         D::Binary | D::LargeBinary | D::BinaryView => "binary",
-        D::Date32 | D::Date64 => "date",
+        // They count in different units, and are read as different integers.
+        D::Date32 => "date",
+        D::Date64 => "date(ms)",
         D::FixedSizeBinary(len) => return format!("binary<{len}>"),
         D::List(item) | D::LargeList(item) => return format!("list<{}>", type_name(item.data_type())),
         D::FixedSizeList(item, len) => return format!("list<{}; {len}>", type_name(item.data_type())),
@@ -211,6 +245,8 @@ mod tests {
             (DataType::FixedSizeList(f32s, 4), "list<f32; 4>"),
             (DataType::Struct(image.into()), "struct<bytes: binary, path: string>"),
             (DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::Utf8)), "dictionary<string>"),
+            (DataType::Date32, "date"),
+            (DataType::Date64, "date(ms)"),
             (DataType::Timestamp(arrow_schema::TimeUnit::Second, None), "timestamp(s)"),
         ] {
             assert_eq!(type_name(&data_type), expected);
@@ -252,10 +288,34 @@ mod tests {
     #[test]
     fn files_differ_in_a_column() {
         let one = schema(vec![Field::new("a", DataType::Int8, true)]);
+        let dates = schema(vec![Field::new("a", DataType::Date32, true)]);
+        let milliseconds = schema(vec![Field::new("a", DataType::Date64, true)]);
+        assert!(dates.difference(&milliseconds).is_some());
         let same = schema(vec![Field::new("a", DataType::Int8, false)]);
         let other = schema(vec![Field::new("a", DataType::Int16, true)]);
         assert_eq!(one.difference(&same), None);
         assert_eq!(one.difference(&other).unwrap(), "column `a` of type i16, expected `a` of type i8");
         assert_eq!(one.difference(&schema(vec![])).unwrap(), "0 columns, expected 1");
+    }
+
+    #[test]
+    fn files_differ_in_their_classes() {
+        let features = |classes: &[&str]| {
+            let classes: Vec<String> = classes.iter().map(|&class| class.to_owned()).collect();
+            Features(HashMap::from([("label".to_owned(), Feature::Classes(classes.into()))]))
+        };
+        let [a, b, c] = ["a", "b", "c"].map(Path::new);
+        let message = |classes: &[&str]| {
+            let files = vec![(a, Features::default()), (b, features(&["cat", "dog"])), (c, features(classes))];
+            let error = Features::of_all(files).unwrap_err();
+            assert_eq!((error.kind(), error.file()), (ErrorKind::Format, Some(c)));
+            error.message().to_owned()
+        };
+        let expected = "classes of column `label` with `dog` as number 0, expected `cat` as in b";
+        assert_eq!(message(&["dog", "cat"]), expected);
+        assert_eq!(message(&["cat", "dog", "bird"]), "classes of column `label` are 3, expected 2 as in b");
+        // What only some of them name holds for all.
+        let files = vec![(a, Features::default()), (b, features(&["cat"])), (c, Features::default())];
+        assert_eq!(Features::of_all(files).unwrap().0, features(&["cat"]).0);
     }
 }

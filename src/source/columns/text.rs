@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::blocks::Selected;
-use super::cell::{is_text, resolve, text, value_type};
+use super::cell::{is_text, text, value, value_type};
 use crate::error::Result;
 use crate::sequence::{Sequence, check_index};
 
@@ -40,8 +40,8 @@ impl Sequence for StringColumn {
     fn get(&self, index: usize) -> Result<String> {
         check_index(index, self.len());
         let (array, at) = self.selected.locate(index)?;
-        let found = resolve(&*array, at).and_then(|(values, at)| text(values, at));
-        found.or(self.default.as_deref()).map(str::to_owned).ok_or_else(|| self.selected.null(index))
+        let found = value(&*array, at, text).map_err(|_| self.selected.unreadable(index))?;
+        found.or_else(|| self.default.clone()).ok_or_else(|| self.selected.null(index))
     }
     fn file(&self, index: usize) -> Option<PathBuf> {
         self.selected.file(index)

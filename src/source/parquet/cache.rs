@@ -1,5 +1,6 @@
 //! Decoded columns of row groups, up to a number of bytes.
 
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use arrow_array::ArrayRef;
@@ -40,17 +41,22 @@ enum State {
     Failed(Failure),
 }
 
-/// What is kept, in the order in which it was decoded.
+/// What is kept, with its bytes.
+///
+/// In the order of the uses that were last known. A use does not come here, as it would need the lock: it is noted in its
+/// slot, and an entry that turns out to have been used since takes its new place when it is its turn to be forgotten.
 #[derive(Default)]
 struct Ledger {
-    entries: Vec<Entry>,
+    entries: BTreeMap<Entry, u64>,
     bytes: u64,
 }
 
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Entry {
+    // First, as it is what entries are sorted by.
+    used: u64,
     column: usize,
     group: usize,
-    bytes: u64,
 }
 
 impl Cache {
@@ -117,25 +123,33 @@ impl Cache {
         self.touch(slot);
         unfinished.finish(state);
         if let Ok(array) = &result {
-            self.keep(Entry { column, group, bytes: array.get_array_memory_size() as u64 });
+            self.keep(column, group, array.get_array_memory_size() as u64);
         }
         result
     }
 
     /// Notes what is kept, and forgets what was not used for the longest time, as long as it is too much. The newest stays:
     /// it may alone be more than all that may be kept.
-    fn keep(&self, entry: Entry) {
+    fn keep(&self, column: usize, group: usize, bytes: u64) {
         let mut ledger = lock(&self.ledger);
-        ledger.bytes += entry.bytes;
-        ledger.entries.push(entry);
-        while ledger.bytes > self.cache_bytes && ledger.entries.len() > 1 {
-            let used = |entry: &Entry| self.slot(entry.column, entry.group).used.load(Ordering::Relaxed);
-            let others = ledger.entries.len() - 1;
-            let Some(oldest) = (0..others).min_by_key(|&at| used(&ledger.entries[at])) else { break };
-            let Entry { column, group, bytes } = ledger.entries.remove(oldest);
-            ledger.bytes -= bytes;
-            *lock(&self.slot(column, group).state) = State::Empty;
+        ledger.bytes += bytes;
+        // Others go on using what is kept: after a round of new places for all of it, their new uses no longer count, so
+        // that this ends.
+        let mut num_moves = ledger.entries.len();
+        while ledger.bytes > self.cache_bytes {
+            let Some((oldest, oldest_bytes)) = ledger.entries.pop_first() else { break };
+            let slot = self.slot(oldest.column, oldest.group);
+            let used = slot.used.load(Ordering::Relaxed);
+            if used > oldest.used && num_moves > 0 {
+                num_moves -= 1;
+                ledger.entries.insert(Entry { used, ..oldest }, oldest_bytes);
+                continue;
+            }
+            ledger.bytes -= oldest_bytes;
+            *lock(&slot.state) = State::Empty;
         }
+        let used = self.slot(column, group).used.load(Ordering::Relaxed);
+        ledger.entries.insert(Entry { used, column, group }, bytes);
     }
 }
 
@@ -201,6 +215,16 @@ mod tests {
         assert_eq!([ask(&cache, 0, 1), ask(&cache, 0, 2), ask(&cache, 0, 0)], [false, false, false]);
         assert!(ask(&cache, 1, 0));
         assert_eq!(cache.bytes(), 3 * size());
+    }
+
+    #[test]
+    fn forgetting_takes_no_longer_the_more_is_kept() {
+        const NUM_KEPT: usize = 20_000;
+        let cache = Cache::new(1, 2 * NUM_KEPT, NUM_KEPT as u64 * size());
+        (0..2 * NUM_KEPT).for_each(|group| drop(cache.get(0, group, || numbers(0)).unwrap()));
+        assert_eq!(cache.bytes(), NUM_KEPT as u64 * size());
+        // By scanning all that is kept it would be 400 million steps, and minutes.
+        assert!((NUM_KEPT..2 * NUM_KEPT).all(|group| cache.get(0, group, || unreachable!("it is kept")).is_ok()));
     }
 
     #[test]

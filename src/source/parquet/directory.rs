@@ -1,4 +1,5 @@
-//! Directories of Parquet files, whose names may tell the split that they belong to: `train-00000-of-00002.parquet`.
+//! Directories of Parquet files, whose names may tell the split that they belong to: `train-00000-of-00002.parquet`, or
+//! `train.parquet`.
 //!
 //! Source: the names that data sets on Hugging Face's hub have
 //! (<https://huggingface.co/docs/hub/datasets-file-names-and-splits>).
@@ -25,6 +26,15 @@ fn part(path: &Path) -> Option<Part<'_>> {
     Some(Part { split, number: digits(number)?, num_parts: digits(count)? })
 }
 
+/// Names of files that are a whole split each, as the hub knows them.
+const WHOLE_SPLITS: [&str; 6] = ["train", "validation", "valid", "val", "dev", "test"];
+
+/// The split that a file belongs to, if its name tells.
+fn split_of(path: &Path) -> Option<&str> {
+    let whole = || path.file_stem()?.to_str().filter(|stem| WHOLE_SPLITS.contains(stem));
+    part(path).map(|part| part.split).or_else(whole)
+}
+
 /// The Parquet files in a directory, sorted by name.
 fn list(dir: &Path) -> Result<Vec<PathBuf>> {
     let fail = |cause| Error::new(ErrorKind::Io, "cannot list the directory").with_cause(cause).with_file(dir);
@@ -42,7 +52,7 @@ fn list(dir: &Path) -> Result<Vec<PathBuf>> {
 
 /// The splits that names tell of, sorted.
 fn splits_of(files: &[PathBuf]) -> Vec<&str> {
-    files.iter().filter_map(|path| Some(part(path)?.split)).collect::<BTreeSet<_>>().into_iter().collect()
+    files.iter().filter_map(|path| split_of(path)).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// The splits in a directory, sorted.
@@ -60,6 +70,11 @@ pub(super) fn files(dir: &Path) -> Result<Vec<PathBuf>> {
     if splits.len() > 1 {
         let splits = splits.join(", ");
         let message = format!("the directory holds the splits {splits}, expected one of them: `open_split`");
+        return Err(Error::new(ErrorKind::Format, message).with_file(dir));
+    }
+    if let (Some(split), Some(other)) = (splits.first(), files.iter().find(|path| split_of(path).is_none())) {
+        let other = other.file_name().unwrap_or_default().display();
+        let message = format!("the directory holds the split {split} and {other}, expected one of them: `open_split`");
         return Err(Error::new(ErrorKind::Format, message).with_file(dir));
     }
     check_whole(&files, dir)?;
@@ -87,6 +102,11 @@ pub(super) fn files_of_split(dir: &Path, split: &str) -> Result<Vec<PathBuf>> {
 fn check_whole(files: &[PathBuf], dir: &Path) -> Result<()> {
     let parts: Vec<Part<'_>> = files.iter().filter_map(|path| part(path)).collect();
     let Some(first) = parts.first() else { return Ok(()) };
+    if let Some(whole) = files.iter().find(|path| part(path).is_none()) {
+        let (split, whole) = (first.split, whole.file_name().unwrap_or_default().display());
+        let message = format!("the split {split} in parts and as {whole}, expected one of them");
+        return Err(Error::new(ErrorKind::Format, message).with_file(dir));
+    }
     let is_whole = parts.len() == first.num_parts
         && parts.iter().enumerate().all(|(number, part)| part.number == number && part.num_parts == first.num_parts);
     if is_whole {
@@ -142,5 +162,42 @@ mod tests {
         write("train-00000-of-00002.parquet");
         assert_eq!(files_of_split(dir.path(), "train").unwrap().len(), 2);
         assert_eq!(files(&dir.path().join("none")).unwrap_err().kind(), ErrorKind::Io);
+    }
+
+    #[test]
+    fn splits_are_not_mixed() {
+        let message = |names: &[&str]| {
+            let dir = tempfile::tempdir().unwrap();
+            names.iter().for_each(|name| std::fs::write(dir.path().join(name), "").unwrap());
+            match files(dir.path()) {
+                Ok(files) => files.len().to_string(),
+                Err(error) => {
+                    assert_eq!((error.kind(), error.file()), (ErrorKind::Format, Some(dir.path())));
+                    error.message().to_owned()
+                }
+            }
+        };
+        let several = |splits| format!("the directory holds the splits {splits}, expected one of them: `open_split`");
+        assert_eq!(message(&["train.parquet", "test.parquet"]), several("test, train"));
+        assert_eq!(message(&["train-00000-of-00001.parquet", "validation.parquet"]), several("train, validation"));
+        assert_eq!(message(&["dev.parquet", "val.parquet", "valid.parquet"]), several("dev, val, valid"));
+        let expected = "the directory holds the split train and a.parquet, expected one of them: `open_split`";
+        assert_eq!(message(&["train-00000-of-00001.parquet", "a.parquet"]), expected);
+        assert_eq!(message(&["train.parquet", "a.parquet"]), expected);
+        let expected = "the split train in parts and as train.parquet, expected one of them";
+        assert_eq!(message(&["train-00000-of-00001.parquet", "train.parquet"]), expected);
+        assert_eq!(message(&["test.parquet"]), "1");
+        assert_eq!(message(&["training.parquet", "tested.parquet"]), "2");
+
+        let dir = tempfile::tempdir().unwrap();
+        ["test.parquet", "train.parquet", "a.parquet"]
+            .iter()
+            .for_each(|name| std::fs::write(dir.path().join(name), "").unwrap());
+        assert_eq!(splits(dir.path()).unwrap(), ["test", "train"]);
+        for split in ["test", "train", "a"] {
+            assert_eq!(files_of_split(dir.path(), split).unwrap(), [dir.path().join(format!("{split}.parquet"))]);
+        }
+        let error = files_of_split(dir.path(), "val").unwrap_err();
+        assert_eq!(error.message(), "no split `val`, expected one of test, train");
     }
 }

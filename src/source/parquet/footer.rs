@@ -6,6 +6,7 @@
 use arrow_schema::{DataType, Field, Fields, Schema};
 use parquet::arrow::parquet_to_arrow_schema;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+use parquet::schema::types::Type;
 
 use super::thrift::{Compact, Kind};
 use crate::error::{Error, ErrorKind, Result};
@@ -71,23 +72,81 @@ fn find(bytes: &[u8]) -> Result<&[u8]> {
     Ok(&rest[start..])
 }
 
-/// Checks what the crate would take on trust: how many children a column says it has (room for them is made at once), how
-/// deep columns are nested (they are parsed by recursion), and lists of values without bytes.
+/// Checks what the crate would take on trust: how many children a column says it has, and how many row groups and pairs of
+/// metadata there are (room for them is made at once), how deep columns are nested (they are parsed by recursion), and
+/// lists of values without bytes.
+///
+/// An element takes ten times and more in memory of what it takes in the file. So each has to have what the format says it
+/// must: one that is empty, a single byte, would buy a hundred.
 fn check(footer: &[u8]) -> Result<()> {
     let mut walk = Compact::new(footer);
     let mut last = 0;
     while let Some((id, kind)) = walk.field(&mut last).map_err(in_footer)? {
         match (id, kind) {
-            (2, Kind::LIST) => check_schema(&mut walk).map_err(in_footer)?,
-            (2, _) => return Err(in_footer(format("a schema that is no list"))),
-            _ => walk.skip(kind).map_err(in_footer)?,
+            (2, Kind::LIST) => check_schema(&mut walk),
+            (4, Kind::LIST) => elements(&mut walk, "row group", row_group),
+            (5, Kind::LIST) => elements(&mut walk, "pair of metadata", pair),
+            (2 | 4 | 5, _) => Err(format(format!("a field {id} that is no list"))),
+            _ => walk.skip(kind),
         }
+        .map_err(in_footer)?;
     }
     Ok(())
 }
 
 fn in_footer(error: Error) -> Error {
     format(format!("the footer of the Parquet file is damaged: {}", error.message()))
+}
+
+/// Walks over a list of structures.
+fn elements<'a>(
+    walk: &mut Compact<'a>,
+    what: &str,
+    mut element: impl FnMut(&mut Compact<'a>) -> Result<()>,
+) -> Result<()> {
+    let (kind, len) = walk.list()?;
+    // An empty list need not say of what.
+    if kind != Kind::STRUCT && len > 0 {
+        return Err(format(format!("a list that is none of a {what} each")));
+    }
+    (0..len)
+        .try_for_each(|number| element(walk).map_err(|error| format(format!("{what} {number}: {}", error.message()))))
+}
+
+/// Walks over a structure that must have these fields: `use_field` takes those that it knows, and says so.
+fn structure<'a>(
+    walk: &mut Compact<'a>,
+    required: &[i16],
+    mut use_field: impl FnMut(&mut Compact<'a>, i16, Kind) -> Result<bool>,
+) -> Result<()> {
+    let mut seen = 0_u32;
+    let mut last = 0;
+    while let Some((id, kind)) = walk.field(&mut last)? {
+        if let Some(at) = required.iter().position(|&required| required == id) {
+            seen |= 1 << at;
+        }
+        if !use_field(walk, id, kind)? {
+            walk.skip(kind)?;
+        }
+    }
+    match (0..required.len()).find(|at| seen & 1 << at == 0) {
+        Some(at) => Err(format(format!("no field {}, which each has to have", required[at]))),
+        None => Ok(()),
+    }
+}
+
+fn row_group(walk: &mut Compact<'_>) -> Result<()> {
+    structure(walk, &[1, 2, 3], |walk, id, kind| match (id, kind) {
+        (1, Kind::LIST) => {
+            elements(walk, "column", |walk| structure(walk, &[2, 3], |_, _, _| Ok(false))).map(|()| true)
+        }
+        (1, _) => Err(format("columns that are no list")),
+        _ => Ok(false),
+    })
+}
+
+fn pair(walk: &mut Compact<'_>) -> Result<()> {
+    structure(walk, &[1], |_, _, _| Ok(false))
 }
 
 fn check_schema(walk: &mut Compact<'_>) -> Result<()> {
@@ -121,22 +180,38 @@ fn check_schema(walk: &mut Compact<'_>) -> Result<()> {
     Ok(())
 }
 
+/// How many children a column says it has. Each column has to have a name, which is what makes it more than a byte.
 fn num_children(walk: &mut Compact<'_>) -> Result<usize> {
     let mut num_children = 0;
-    let mut last = 0;
-    while let Some((id, kind)) = walk.field(&mut last)? {
-        match (id, kind) {
-            (5, Kind::I32) => num_children = walk.i32()?,
-            (5, _) => return Err(format("a number of columns that is no number")),
-            _ => walk.skip(kind)?,
+    structure(walk, &[4], |walk, id, kind| match (id, kind) {
+        (5, Kind::I32) => {
+            num_children = walk.i32()?;
+            Ok(true)
         }
-    }
+        (5, _) => Err(format("a number of columns that is no number")),
+        _ => Ok(false),
+    })?;
     usize::try_from(num_children).map_err(|_| format(format!("a column of {num_children} columns")))
+}
+
+/// Columns are found by the values in them: one without any would take the place of the next.
+fn check_fields(column: &Type) -> Result<()> {
+    fn is_empty(column: &Type) -> bool {
+        column.is_group()
+            && (column.get_fields().is_empty() || column.get_fields().iter().any(|within| is_empty(within)))
+    }
+    match column.get_fields().iter().find(|column| is_empty(column)) {
+        Some(column) => {
+            Err(format(format!("column `{}` holds a struct without fields, expected one at least", column.name())))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The columns as they are read, and what is said about them beside.
 pub(super) fn columns(metadata: &ParquetMetaData) -> Result<(Fields, Features)> {
     let file = metadata.file_metadata();
+    check_fields(file.schema_descr().root_schema())?;
     let schema = parquet_to_arrow_schema(file.schema_descr(), None);
     let schema = schema.map_err(|cause| damaged("the schema of the Parquet file", cause))?;
     let fields = schema.fields().iter().map(|field| as_views(field)).collect();
@@ -219,7 +294,8 @@ mod tests {
         };
         bytes.extend(varint(children.len() as u32));
         for &num in children {
-            bytes.push(0x55);
+            // An empty name.
+            bytes.extend([0x48, 0, 0x15]);
             bytes.extend(varint((num << 1 ^ num >> 31) as u32));
             bytes.push(0);
         }
@@ -237,5 +313,28 @@ mod tests {
         assert_eq!(message(&[-1]), format!("{damaged}a column of -1 columns"));
         let deep = [vec![1; 100_000], vec![0]].concat();
         assert_eq!(message(&deep), format!("{damaged}columns nested deeper than {MAX_DEPTH}"));
+    }
+
+    #[test]
+    fn elements_are_what_they_take_room_for() {
+        let message = |bytes: &[u8]| check(bytes).unwrap_err().message().to_owned();
+        let damaged = "the footer of the Parquet file is damaged: ";
+        // The list of row groups, of pairs and of columns: many structures of a byte each.
+        for (field, expected) in [
+            (0x49, "row group 0: no field 1, which each has to have"),
+            (0x59, "pair of metadata 0: no field 1, which each has to have"),
+            (0x29, "no field 4, which each has to have"),
+        ] {
+            let empty = [&[field, 0xfc, 0xe8, 0x07][..], &[0; 1001]].concat();
+            assert_eq!(message(&empty), format!("{damaged}{expected}"));
+        }
+        let group = |columns: &[u8]| [&[0x49, 0x1c, 0x19][..], columns, &[0x16, 0, 0x16, 0, 0, 0]].concat();
+        check(&group(&[0x0c])).unwrap();
+        check(&group(&[0x1c, 0x26, 0, 0x1c, 0, 0])).unwrap();
+        let expected = format!("{damaged}row group 0: column 1: no field 2, which each has to have");
+        assert_eq!(message(&group(&[0x2c, 0x26, 0, 0x1c, 0, 0, 0])), expected);
+        check(&[0x59, 0x1c, 0x18, 1, b'k', 0, 0]).unwrap();
+        assert_eq!(message(&[0x49, 0x15, 2, 0]), format!("{damaged}a list that is none of a row group each"));
+        assert_eq!(message(&[0x45, 2, 0]), format!("{damaged}a field 4 that is no list"));
     }
 }

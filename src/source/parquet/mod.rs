@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Mapped;
-use super::columns::{Blocks, Held, Starts, Table, TableSchema};
+use super::columns::{Blocks, Features, Held, Starts, Table, TableSchema};
 use crate::error::{Error, ErrorKind, Result};
 use cache::Cache;
 use group::ParquetFile;
@@ -91,8 +91,7 @@ impl ParquetOptions {
             ParquetFile::open(if self.in_memory { Mapped::read(path) } else { Mapped::open(path) }?)
         });
         let files = files.collect::<Result<Vec<_>>>()?;
-        let directory = files.first().and_then(|file| file.path().parent()).map(Path::to_owned);
-        ParquetTable::new(files, directory, self)
+        ParquetTable::new(files, true, self)
     }
 
     /// Takes the bytes of a file, as [`ParquetTable::from_bytes`] does.
@@ -101,7 +100,7 @@ impl ParquetOptions {
     ///
     /// As [`ParquetTable::from_bytes`].
     pub fn from_bytes(&self, bytes: impl Into<Cow<'static, [u8]>>, name: impl Into<PathBuf>) -> Result<ParquetTable> {
-        ParquetTable::new(vec![ParquetFile::open(Mapped::from_bytes(bytes, name))?], None, self)
+        ParquetTable::new(vec![ParquetFile::open(Mapped::from_bytes(bytes, name))?], false, self)
     }
 }
 
@@ -161,14 +160,15 @@ impl ParquetTable {
     /// Opens a Parquet file, or a directory of them, sorted by their names.
     ///
     /// Where names tell the split that files belong to, as those on Hugging Face's hub do
-    /// (`train-00000-of-00002.parquet`), a directory must hold a single one, with all of its files.
+    /// (`train-00000-of-00002.parquet`, or `train.parquet`; so do `validation`, `valid`, `val`, `dev` and `test`), a directory
+    /// must hold a single one, with all of its files and no other.
     ///
     /// # Errors
     ///
     /// With the file, of kind [`Io`](ErrorKind::Io) if one cannot be read, or a directory holds none;
     /// [`Format`](ErrorKind::Format) if it is no Parquet file, is cut off or damaged, or has
-    /// [what is not read](Self#bytes-that-may-be-anything); if a directory holds several splits, or a part of one; and if
-    /// files differ in their columns.
+    /// [what is not read](Self#bytes-that-may-be-anything); if a directory holds several splits, a part of one, or others
+    /// beside it; and if files differ in their columns or in the names of classes.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::options().open(path)
     }
@@ -215,8 +215,8 @@ impl ParquetTable {
         ParquetOptions::default()
     }
 
-    fn new(files: Vec<ParquetFile>, directory: Option<PathBuf>, options: &ParquetOptions) -> Result<Self> {
-        let groups = Arc::new(Groups::new(files, directory, options)?);
+    fn new(files: Vec<ParquetFile>, is_on_disk: bool, options: &ParquetOptions) -> Result<Self> {
+        let groups = Arc::new(Groups::new(files, is_on_disk, options)?);
         Ok(Self { table: Table::new(Arc::clone(&groups) as Arc<dyn Blocks>), groups })
     }
 
@@ -255,17 +255,18 @@ struct Groups {
     starts: Starts,
     cache: Cache,
     limit_bytes: u64,
-    directory: Option<PathBuf>,
+    is_on_disk: bool,
 }
 
 impl Groups {
-    fn new(files: Vec<ParquetFile>, directory: Option<PathBuf>, options: &ParquetOptions) -> Result<Self> {
+    fn new(files: Vec<ParquetFile>, is_on_disk: bool, options: &ParquetOptions) -> Result<Self> {
         let Some(first) = files.first() else {
             return Err(Error::argument("no Parquet files, expected at least one"));
         };
-        let schema = TableSchema::new(&first.fields, &first.features);
+        let features = Features::of_all(files.iter().map(|file| (file.path(), file.features.clone())).collect())?;
+        let schema = TableSchema::new(&first.fields, &features);
         for other in &files[1..] {
-            if let Some(difference) = schema.difference(&TableSchema::new(&other.fields, &first.features)) {
+            if let Some(difference) = schema.difference(&TableSchema::new(&other.fields, &features)) {
                 let message = format!("{difference} as in {}", first.path().display());
                 return Err(Error::new(ErrorKind::Format, message).with_file(other.path()));
             }
@@ -279,7 +280,7 @@ impl Groups {
         });
         let first_blocks = first_blocks.collect();
         let cache = Cache::new(schema.columns().len(), num_blocks, options.cache_bytes);
-        Ok(Self { first_blocks, schema, starts, cache, limit_bytes: options.limit_bytes, directory, files })
+        Ok(Self { first_blocks, schema, starts, cache, limit_bytes: options.limit_bytes, is_on_disk, files })
     }
 
     /// The file of a block, and the number of the row group in it.
@@ -307,7 +308,7 @@ impl Blocks for Groups {
     fn file(&self, block: usize) -> &Path {
         self.file(block).0.path()
     }
-    fn directory(&self) -> Option<&Path> {
-        self.directory.as_deref()
+    fn is_on_disk(&self) -> bool {
+        self.is_on_disk
     }
 }

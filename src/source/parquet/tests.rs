@@ -339,3 +339,71 @@ fn names_need_not_be_utf8_and_files_must_be_readable() {
         assert_eq!(ParquetTable::open(&path).unwrap_err().kind(), ErrorKind::Io);
     }
 }
+
+/// A file of a batch, with what `datasets` would say about it.
+fn with_features(features: &str, columns: Vec<(&str, Arc<dyn arrow_array::Array>)>) -> Vec<u8> {
+    let batch = arrow_array::RecordBatch::try_from_iter(columns).unwrap();
+    let json = format!(r#"{{"info": {{"features": {{{features}}}}}}}"#);
+    let schema = batch.schema().as_ref().clone().with_metadata([("huggingface".to_owned(), json)]);
+    let batch = batch.with_schema(schema.into()).unwrap();
+    let mut bytes = Vec::new();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    bytes
+}
+
+#[test]
+fn files_with_other_classes_are_not_one_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, classes: &str| {
+        let features = format!(r#""label": {{"names": {classes}, "_type": "ClassLabel"}}"#);
+        let labels: Arc<dyn arrow_array::Array> = Arc::new(arrow_array::Int64Array::from(vec![0, 1]));
+        fs::write(dir.path().join(name), with_features(&features, vec![("label", labels)])).unwrap();
+        dir.path().join(name)
+    };
+    let first = write("first", r#"["cat", "dog"]"#);
+    let second = write("second", r#"["cat", "dog", "bird"]"#);
+    let error = ParquetTable::open_all([&first, &second]).unwrap_err();
+    assert_eq!(error.message(), format!("classes of column `label` are 3, expected 2 as in {}", first.display()));
+    assert_eq!((error.kind(), error.file()), (ErrorKind::Format, Some(&*second)));
+    assert_eq!(ParquetTable::open_all([&first, &first]).unwrap().num_rows(), 4);
+}
+
+#[test]
+fn dates_and_times_are_numbers_within_lists() {
+    use arrow_array::types::Date32Type;
+
+    let times = arrow_array::TimestampMicrosecondArray::from(vec![7, -8, 9]);
+    let item = arrow_schema::Field::new("item", arrow_array::Array::data_type(&times).clone(), true);
+    let offsets = arrow_buffer::OffsetBuffer::new(vec![0, 2, 3].into());
+    let times = arrow_array::ListArray::new(item.into(), offsets, Arc::new(times), None);
+    let days = [Some(vec![Some(1), Some(2)]), Some(vec![])];
+    let days = arrow_array::ListArray::from_iter_primitive::<Date32Type, _, _>(days);
+    let table = open(with_features("", vec![("times", Arc::new(times)), ("days", Arc::new(days))])).unwrap();
+    let rows = table.rows::<i64>("times").unwrap();
+    assert_eq!(samples(&rows), [ndarray::array![7, -8], ndarray::array![9]]);
+    assert_eq!(samples(&table.rows::<i32>("days").unwrap()), [ndarray::array![1, 2], ndarray::array![]]);
+}
+
+#[test]
+fn a_struct_without_fields_is_refused() {
+    use parquet::basic::Repetition;
+    use parquet::file::metadata::{FileMetaData, ParquetMetaDataBuilder, ParquetMetaDataReader, ParquetMetaDataWriter};
+    use parquet::schema::types::{SchemaDescriptor, Type};
+
+    let mut bytes = written(100);
+    let metadata = ParquetMetaDataReader::new().parse_and_finish(&::bytes::Bytes::from(bytes.clone())).unwrap();
+    let of_file = metadata.file_metadata();
+    let empty = Type::group_type_builder("none").with_repetition(Repetition::OPTIONAL).build().unwrap();
+    let within = Type::group_type_builder("outer").with_repetition(Repetition::OPTIONAL);
+    let within = within.with_fields(vec![Arc::new(empty)]).build().unwrap();
+    let fields = [&[Arc::new(within)], of_file.schema_descr().root_schema().get_fields()].concat();
+    let root = Type::group_type_builder("schema").with_fields(fields).build().unwrap();
+    let schema = Arc::new(SchemaDescriptor::new(Arc::new(root)));
+    let file = FileMetaData::new(1, 100, None, None, schema, None);
+    let metadata = ParquetMetaDataBuilder::new(file).add_row_group(metadata.row_group(0).clone()).build();
+    ParquetMetaDataWriter::new(&mut bytes, &metadata).finish().unwrap();
+    let expected = "column `outer` holds a struct without fields, expected one at least";
+    assert_eq!(message(open(bytes)), expected);
+}
