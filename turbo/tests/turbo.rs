@@ -132,7 +132,7 @@ fn a_lenient_decoder_gives_what_is_there() {
     let error = TURBO.decode(&cut_off).unwrap_err();
     assert_eq!(error.to_string(), "damaged JPEG image (file cut.jpg)");
     let cause = std::error::Error::source(&error).unwrap().to_string();
-    assert!(cause.contains("Premature end of JPEG file"), "{cause}");
+    assert!(cause.contains("cut off"), "{cause}");
     // A wrong code in the middle.
     let mut bytes = file.bytes().to_vec();
     let middle = bytes.len() * 3 / 4;
