@@ -562,11 +562,13 @@ fn a_shape_that_no_row_has_buys_no_memory() {
     check_rows(&seen.or_default(5.0));
 
     // Rows of a fixed length that are all null take their place all the same.
-    let field = Arc::new(Field::new("item", DataType::Float32, true));
-    let fixed = FixedSizeListArray::new_null(field, 3, 2);
-    let rows = open(stream(&batch("", vec![column("x", fixed)]))).unwrap().rows::<f32>("x").unwrap();
-    assert!(rows.layout().is_some());
-    check_rows(&rows.or_default(5.0));
+    let numbers = Arc::new(Field::new("item", DataType::Float32, true));
+    let pairs = Arc::new(Field::new("item", DataType::FixedSizeList(Arc::clone(&numbers), 2), true));
+    for fixed in [FixedSizeListArray::new_null(numbers, 3, 2), FixedSizeListArray::new_null(pairs, 3, 2)] {
+        let rows = open(stream(&batch("", vec![column("x", fixed)]))).unwrap().rows::<f32>("x").unwrap();
+        assert!(rows.layout().is_some());
+        check_rows(&rows.or_default(5.0));
+    }
 }
 
 #[test]

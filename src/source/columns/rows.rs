@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use arrow_array::Array as ArrowArray;
-use arrow_schema::DataType;
 use ndarray::{Array, Dimension, IntoDimension, Ix1, RemoveAxis};
 
 use super::blocks::Selected;
@@ -63,10 +62,9 @@ impl<T: ColumnElement> RowColumn<T> {
         if levels.is_empty() || levels.len() > MAX_DEPTH || !T::reads(inner) {
             return Err(selected.wrong_type(&format!("lists of {}", T::NAME)));
         }
-        let fixed = levels.iter().map(|len| usize::try_from((*len)?).ok()).collect();
         let extents: Option<Vec<usize>> = match &column.feature {
             Some(Feature::Shape(extents)) if extents.len() == levels.len() => Some(extents.clone()),
-            _ => fixed,
+            _ => fixed(&levels),
         };
         let shape = match &extents {
             Some(extents) => Some(Ix1(row_len::<T>(extents).ok_or_else(|| {
@@ -78,6 +76,11 @@ impl<T: ColumnElement> RowColumn<T> {
         };
         Ok(Self { selected, default: None, shape, extents, is_confirmed: OnceLock::new() })
     }
+}
+
+/// The extents of lists, if all levels are of a fixed length.
+fn fixed(levels: &[Option<i32>]) -> Option<Vec<usize>> {
+    levels.iter().map(|len| usize::try_from((*len)?).ok()).collect()
 }
 
 /// The number of elements of a row, if it fits the address space.
@@ -133,10 +136,8 @@ impl<T: ColumnElement, D: Dimension> RowColumn<T, D> {
                 (Some(_), Some(shape)) => {
                     let bytes = shape.size() * size_of::<T>();
                     if bytes > UNCONFIRMED_BYTES && !self.is_confirmed() {
-                        let what = format!(
-                            "is null, and nothing but the header tells of rows of {bytes} bytes, expected \
-                                            `with_shape` as well"
-                        );
+                        let found = format!("is null, and nothing but the header tells of rows of {bytes} bytes");
+                        let what = format_args!("{found}, expected `with_shape` as well");
                         return Err(self.selected.wrong(ErrorKind::Limit, row, what));
                     }
                     use_them(None)
@@ -160,11 +161,13 @@ impl<T: ColumnElement, D: Dimension> RowColumn<T, D> {
             let starts = self.selected.blocks().starts();
             let Some(len) = starts.lens().find(|&len| len > 0) else { return true };
             let Ok((array, _)) = self.selected.locate(0) else { return false };
-            // Null or not, rows of a fixed length take their place in the block.
-            let is_fixed = matches!(array.data_type(), DataType::FixedSizeList(..));
-            let Some(row) = (0..len).find(|&row| is_fixed || !array.is_null(row)) else { return false };
-            let numbers = self.numbers(&*array, row, row);
             let shape_len = self.shape.as_ref().map(Dimension::size);
+            // Null or not, rows of a fixed length take their place in the block, which the decoder has compared.
+            if let Some(extents) = fixed(&levels(array.data_type()).0) {
+                return row_len::<T>(&extents) == shape_len;
+            }
+            let Some(row) = (0..len).find(|&row| !array.is_null(row)) else { return false };
+            let numbers = self.numbers(&*array, row, row);
             numbers.is_ok_and(|numbers| Some(numbers.range.len()) == shape_len)
         })
     }

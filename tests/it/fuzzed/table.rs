@@ -129,6 +129,8 @@ pub(crate) fn touch(table: &Table, name: &str) -> usize {
         }
         is_whole
     }
+    // As a loader does, before any sample.
+    table.rows::<f32>(name).map(|rows| rows.layout()).ok();
     rows(table.column::<i32>(name).map(|column| column.or_default(7)))
         + rows(table.column::<i64>(name))
         + rows(table.column::<f32>(name))
