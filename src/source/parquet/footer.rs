@@ -8,6 +8,7 @@ use parquet::arrow::parquet_to_arrow_schema;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use parquet::schema::types::Type;
 
+use super::grammar;
 use super::thrift::{Compact, Kind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::arrow::schema_of_message;
@@ -72,81 +73,19 @@ fn find(bytes: &[u8]) -> Result<&[u8]> {
     Ok(&rest[start..])
 }
 
-/// Checks what the crate would take on trust: how many children a column says it has, and how many row groups and pairs of
-/// metadata there are (room for them is made at once), how deep columns are nested (they are parsed by recursion), and
-/// lists of values without bytes.
-///
-/// An element takes ten times and more in memory of what it takes in the file. So each has to have what the format says it
-/// must: one that is empty, a single byte, would buy a hundred.
+/// Checks what the crate would take on trust: of what types fields are, how many children a column says it has, and how
+/// many row groups and pairs of metadata there are (room for them is made at once), how deep columns are nested (they are
+/// parsed by recursion), and lists of values without bytes.
 fn check(footer: &[u8]) -> Result<()> {
-    let mut walk = Compact::new(footer);
-    let mut last = 0;
-    while let Some((id, kind)) = walk.field(&mut last).map_err(in_footer)? {
-        match (id, kind) {
-            (2, Kind::LIST) => check_schema(&mut walk),
-            (4, Kind::LIST) => elements(&mut walk, "row group", row_group),
-            (5, Kind::LIST) => elements(&mut walk, "pair of metadata", pair),
-            (2 | 4 | 5, _) => Err(format(format!("a field {id} that is no list"))),
-            _ => walk.skip(kind),
-        }
-        .map_err(in_footer)?;
-    }
-    Ok(())
+    let walked = grammar::FILE.walk(&mut Compact::new(footer), |walk, id, _| match id {
+        2 => check_schema(walk).map(|()| true),
+        _ => Ok(false),
+    });
+    walked.map_err(in_footer)
 }
 
 fn in_footer(error: Error) -> Error {
     format(format!("the footer of the Parquet file is damaged: {}", error.message()))
-}
-
-/// Walks over a list of structures.
-fn elements<'a>(
-    walk: &mut Compact<'a>,
-    what: &str,
-    mut element: impl FnMut(&mut Compact<'a>) -> Result<()>,
-) -> Result<()> {
-    let (kind, len) = walk.list()?;
-    // An empty list need not say of what.
-    if kind != Kind::STRUCT && len > 0 {
-        return Err(format(format!("a list that is none of a {what} each")));
-    }
-    (0..len)
-        .try_for_each(|number| element(walk).map_err(|error| format(format!("{what} {number}: {}", error.message()))))
-}
-
-/// Walks over a structure that must have these fields: `use_field` takes those that it knows, and says so.
-fn structure<'a>(
-    walk: &mut Compact<'a>,
-    required: &[i16],
-    mut use_field: impl FnMut(&mut Compact<'a>, i16, Kind) -> Result<bool>,
-) -> Result<()> {
-    let mut seen = 0_u32;
-    let mut last = 0;
-    while let Some((id, kind)) = walk.field(&mut last)? {
-        if let Some(at) = required.iter().position(|&required| required == id) {
-            seen |= 1 << at;
-        }
-        if !use_field(walk, id, kind)? {
-            walk.skip(kind)?;
-        }
-    }
-    match (0..required.len()).find(|at| seen & 1 << at == 0) {
-        Some(at) => Err(format(format!("no field {}, which each has to have", required[at]))),
-        None => Ok(()),
-    }
-}
-
-fn row_group(walk: &mut Compact<'_>) -> Result<()> {
-    structure(walk, &[1, 2, 3], |walk, id, kind| match (id, kind) {
-        (1, Kind::LIST) => {
-            elements(walk, "column", |walk| structure(walk, &[2, 3], |_, _, _| Ok(false))).map(|()| true)
-        }
-        (1, _) => Err(format("columns that are no list")),
-        _ => Ok(false),
-    })
-}
-
-fn pair(walk: &mut Compact<'_>) -> Result<()> {
-    structure(walk, &[1], |_, _, _| Ok(false))
 }
 
 fn check_schema(walk: &mut Compact<'_>) -> Result<()> {
@@ -183,13 +122,11 @@ fn check_schema(walk: &mut Compact<'_>) -> Result<()> {
 /// How many children a column says it has. Each column has to have a name, which is what makes it more than a byte.
 fn num_children(walk: &mut Compact<'_>) -> Result<usize> {
     let mut num_children = 0;
-    structure(walk, &[4], |walk, id, kind| match (id, kind) {
-        (5, Kind::I32) => {
+    grammar::SCHEMA_ELEMENT.walk(walk, |walk, id, _| {
+        if id == 5 {
             num_children = walk.i32()?;
-            Ok(true)
         }
-        (5, _) => Err(format("a number of columns that is no number")),
-        _ => Ok(false),
+        Ok(id == 5)
     })?;
     usize::try_from(num_children).map_err(|_| format(format!("a column of {num_children} columns")))
 }
@@ -335,6 +272,17 @@ mod tests {
         assert_eq!(message(&group(&[0x2c, 0x26, 0, 0x1c, 0, 0, 0])), expected);
         check(&[0x59, 0x1c, 0x18, 1, b'k', 0, 0]).unwrap();
         assert_eq!(message(&[0x49, 0x15, 2, 0]), format!("{damaged}a list that is none of a row group each"));
-        assert_eq!(message(&[0x45, 2, 0]), format!("{damaged}a field 4 that is no list"));
+        // The crate goes by the numbers of fields: this one, a string for whoever goes by types, is a number for it, and what
+        // is in the string a list of row groups of a byte each.
+        let hidden = [&[0x38, 13, 0x19, 0xfc, 0xe8, 0x07][..], &[0; 10]].concat();
+        assert_eq!(message(&hidden), format!("{damaged}field 3 of a footer is of another type than the format says"));
+        // The same within a column's metadata, at its encodings.
+        let column = [0x1c, 0x26, 0, 0x1c, 0x25, 0, 0, 0];
+        let expected = "row group 0: column 0: field 2 of a column's metadata is of another type than the format says";
+        assert_eq!(message(&group(&column)), format!("{damaged}{expected}"));
+        assert_eq!(
+            message(&[0x45, 2, 0]),
+            format!("{damaged}field 4 of a footer is of another type than the format says")
+        );
     }
 }

@@ -4,6 +4,7 @@ mod cache;
 mod delta;
 mod directory;
 mod footer;
+mod grammar;
 mod group;
 mod pages;
 #[cfg(test)]

@@ -14,6 +14,7 @@ use parquet::file::serialized_reader::SerializedPageReader;
 use parquet::schema::types::ColumnDescriptor;
 
 use super::delta;
+use super::grammar::{self, Structure};
 use super::thrift::{Compact, Kind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Mutex, lock};
@@ -53,41 +54,35 @@ const DATA_2: i32 = 3;
 impl Header {
     fn parse(walk: &mut Compact<'_>) -> Result<Self> {
         let mut header = Self { kind: -1, uncompressed: -1, compressed: -1, is_compressed: true, ..Self::default() };
-        let mut last = 0;
-        while let Some((id, kind)) = walk.field(&mut last)? {
+        grammar::PAGE.walk(walk, |walk, id, _| {
             match id {
-                1 => header.kind = number(walk, kind)?,
-                2 => header.uncompressed = number(walk, kind)?,
-                3 => header.compressed = number(walk, kind)?,
-                5 | 7 | 8 => header.of_kind(walk, kind, id)?,
-                _ => walk.skip(kind)?,
+                1 => header.kind = walk.i32()?,
+                2 => header.uncompressed = walk.i32()?,
+                3 => header.compressed = walk.i32()?,
+                5 => header.of_kind(walk, id, &grammar::DATA_PAGE)?,
+                7 => header.of_kind(walk, id, &grammar::DICTIONARY_PAGE)?,
+                8 => header.of_kind(walk, id, &grammar::DATA_PAGE_2)?,
+                _ => return Ok(false),
             }
-        }
+            Ok(true)
+        })?;
         Ok(header)
     }
 
     /// The part of a header for one kind of pages: 5 and 8 values, 7 a dictionary.
-    fn of_kind(&mut self, walk: &mut Compact<'_>, kind: Kind, part: i16) -> Result<()> {
-        if kind != Kind::STRUCT {
-            return Err(format("a page header of the wrong type"));
-        }
-        let mut last = 0;
-        while let Some((id, kind)) = walk.field(&mut last)? {
+    fn of_kind(&mut self, walk: &mut Compact<'_>, part: i16, structure: &Structure) -> Result<()> {
+        structure.walk(walk, |walk, id, kind| {
             match (part, id) {
-                (_, 1) => self.num_values = number(walk, kind)?,
-                (5 | 7, 2) | (8, 4) => self.encoding = number(walk, kind)?,
-                (8, 5) => self.levels[0] = number(walk, kind)?,
-                (8, 6) => self.levels[1] = number(walk, kind)?,
+                (_, 1) => self.num_values = walk.i32()?,
+                (5 | 7, 2) | (8, 4) => self.encoding = walk.i32()?,
+                (8, 5) => self.levels[0] = walk.i32()?,
+                (8, 6) => self.levels[1] = walk.i32()?,
                 (8, 7) => self.is_compressed = kind == Kind::TRUE,
-                _ => walk.skip(kind)?,
+                _ => return Ok(false),
             }
-        }
-        Ok(())
+            Ok(true)
+        })
     }
-}
-
-fn number(walk: &mut Compact<'_>, kind: Kind) -> Result<i32> {
-    if kind == Kind::I32 { walk.i32() } else { Err(format("a page header with a number of the wrong type")) }
 }
 
 /// The bytes of a number that must not be negative.
@@ -392,7 +387,7 @@ mod tests {
                 "page 0: a page with levels that are longer than all of it",
             ),
             (page(DATA_2, 5, &[1, 0, 1, 0, -3, 3], &[0; 5]), "page 0: a page with -3 bytes of levels"),
-            (vec![0x15, 0, 0x16, 0, 0], "page 0: a page header with a number of the wrong type"),
+            (vec![0x15, 0, 0x16, 0, 0], "page 0: field 2 of a page header is of another type than the format says"),
             (vec![0x15, 0, 0], "page 0: a page with -1 bytes"),
         ] {
             assert_eq!(message(&chunk, none, 1000), expected);

@@ -17,9 +17,20 @@ pub(super) struct Kind(u8);
 
 impl Kind {
     pub(super) const TRUE: Self = Self(1);
+    const FALSE: Self = Self(2);
+    pub(super) const I8: Self = Self(3);
+    pub(super) const I16: Self = Self(4);
     pub(super) const I32: Self = Self(5);
+    pub(super) const I64: Self = Self(6);
+    pub(super) const DOUBLE: Self = Self(7);
+    pub(super) const BINARY: Self = Self(8);
     pub(super) const LIST: Self = Self(9);
     pub(super) const STRUCT: Self = Self(12);
+
+    /// Whether it is that of a truth value, which it says itself.
+    pub(super) fn is_bool(self) -> bool {
+        self == Self::TRUE || self == Self::FALSE
+    }
 }
 
 /// Where in a structure the walk is.
