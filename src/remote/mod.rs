@@ -55,7 +55,7 @@ use crate::error::Result;
 ///
 /// let loader = Loader::remote(Squares).concurrency(50).batch_size(10).build()?;
 /// let sum: u64 = loader.epoch(0).map(|batch| Ok(batch?.sum())).sum::<Result<u64>>()?;
-/// assert_eq!(sum, (0..100).map(|number| number * number).sum());
+/// assert_eq!(sum, (0..100).map(|number| number * number).sum::<u64>());
 /// # Ok::<(), procession::Error>(())
 /// ```
 pub trait AsyncSequence: Send + Sync {
