@@ -101,7 +101,7 @@ mod transform;
 mod workers;
 
 pub use batch::Batch;
-pub use batch::stack::{Element, Row, Stack};
+pub use batch::stack::{Element, Row, RowBlock, Stack};
 pub use collate::Collate;
 pub use compose::{SequenceExt, concat_all, mix};
 pub use epoch::{Epoch, Epochs};

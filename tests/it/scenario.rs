@@ -13,7 +13,8 @@ use std::time::Duration;
 use procession::EpochStream;
 use procession::{
     Batch, BlockShuffle, ClassBalanced, Epoch, Error, ErrorKind, FailureBudget, InOrder, Loader, OnFailure, Receipt,
-    Result, Retry, Row, Sampler, Sequence, Shuffle, State, Subset, Tail, Weighted, Window, WindowShuffle, World,
+    Result, Retry, Row, RowBlock, Sampler, Sequence, Shuffle, State, Subset, Tail, Weighted, Window, WindowShuffle,
+    World,
 };
 
 /// Reads choices off a byte string.
@@ -102,6 +103,20 @@ pub(crate) struct Scenario {
     pub(crate) foreign_runtime: bool,
     /// Whether batches are taken from a stream.
     pub(crate) stream: bool,
+    pub(crate) many: Many,
+}
+
+/// How a sequence that writes in place answers when it is asked for many samples in one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Many {
+    /// It has no way to.
+    No,
+    /// It leaves off before a sample with a fault.
+    Whole,
+    /// The same, and after a few samples anyhow.
+    Few,
+    /// It panics where a sample does, and leaves off before one with another fault.
+    Panics,
 }
 
 impl Scenario {
@@ -164,6 +179,7 @@ impl Scenario {
             },
             foreign_runtime: choices.flag(),
             stream: choices.flag(),
+            many: [Many::No, Many::Whole, Many::Few, Many::Panics][choices.byte() as usize % 4],
         }
     }
 
@@ -661,6 +677,23 @@ impl Sequence for InPlace {
         }
         row.copy_from_slice(&sample);
         Ok(())
+    }
+
+    fn get_many_into(&self, indices: &[u64], block: &mut RowBlock<'_, '_, Vec<u64>>) -> Option<usize> {
+        let scenario = &self.0.scenario;
+        let most = match scenario.many {
+            Many::No => return None,
+            Many::Few => 3,
+            Many::Whole | Many::Panics => indices.len(),
+        };
+        for (row, &index) in indices.iter().enumerate().take(most) {
+            match scenario.fault_of(index) {
+                Fault::None => block.row(row).copy_from_slice(&[index, index * 3 + 1]),
+                Fault::Panic if scenario.many == Many::Panics => panic!("index {index} panics on purpose"),
+                _ => return Some(row),
+            }
+        }
+        Some(indices.len().min(most))
     }
 
     fn barrier(&self) -> bool {
