@@ -9,6 +9,7 @@
 //! burn's loader is the one of several threads, which shares the samples out among them beforehand and delivers what comes:
 //! its order depends on the number of workers and on time.
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark prints, and one that fails should say so")]
+#![allow(clippy::type_complexity, reason = "the types are what they say, and each is named once")]
 
 use std::cell::RefCell;
 use std::hint::black_box;
