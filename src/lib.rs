@@ -64,6 +64,8 @@
 mod batch;
 pub mod collate;
 pub mod compose;
+#[cfg(all(procession_counting, not(loom)))]
+pub mod counting;
 mod engine;
 mod epoch;
 mod error;
