@@ -36,7 +36,10 @@ impl Pace {
         let known = self.sample_cost.load(Ordering::Relaxed);
         // A larger task says more than a smaller one, but a task is always worth an eighth: costs change.
         let next = if known == 0 { cost } else { known - known / 8 + cost / 8 };
-        self.sample_cost.store(next.max(1), Ordering::Relaxed);
+        // All workers read this and it hardly changes: as long as it is about right nobody writes to it.
+        if next.abs_diff(known) > known / 32 {
+            self.sample_cost.store(next.max(1), Ordering::Relaxed);
+        }
     }
 
     /// The cost of some samples in nanoseconds, if any was seen yet.

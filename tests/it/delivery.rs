@@ -391,11 +391,14 @@ fn held_batches_are_never_overwritten() {
 
 #[test]
 fn memory_of_dropped_batches_is_used_again() {
-    let loader = Loader::builder(vec![[1.0_f32; 64]; 256]).batch_size(16).workers(0).build().unwrap();
-    let mut addresses: Vec<usize> = loader.epoch(0).map(|batch| batch.unwrap().as_ptr() as usize).collect();
-    addresses.sort_unstable();
-    addresses.dedup();
-    assert_eq!(addresses.len(), 1, "without workers one batch is alive at a time");
+    for window in [Window::Auto, Window::Bytes(10_000)] {
+        let loader = Loader::builder(vec![[1.0_f32; 64]; 256]).batch_size(16).workers(0).window(window);
+        let loader = loader.build().unwrap();
+        let mut addresses: Vec<usize> = loader.epoch(0).map(|batch| batch.unwrap().as_ptr() as usize).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        assert_eq!(addresses.len(), 1, "without workers one batch is alive at a time, {window:?}");
+    }
 }
 
 #[test]
