@@ -151,8 +151,8 @@ mod parking {
     }
 }
 
-/// A clock for the model checker, which repeats a schedule and must then see the same time: it stands still, and
-/// whatever is timed has taken as long as the model says.
+/// A clock for the model checker, which repeats a schedule and must then see the same time: it stands still
+/// unless the model has time pass, and whatever is timed has taken as long as the model says.
 #[cfg(loom)]
 pub(crate) mod clock {
     use std::cell::Cell;
@@ -161,6 +161,7 @@ pub(crate) mod clock {
 
     thread_local! {
         // The threads of a model all run on the thread of its test.
+        static NOW: Cell<Duration> = const { Cell::new(Duration::ZERO) };
         static TOOK: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     }
 
@@ -170,12 +171,29 @@ pub(crate) mod clock {
         TOOK.set(took);
     }
 
+    #[cfg(test)]
+    pub(crate) fn taken() -> Duration {
+        TOOK.get()
+    }
+
+    /// Begins a schedule.
+    #[cfg(test)]
+    pub(crate) fn reset() {
+        NOW.set(Duration::ZERO);
+    }
+
+    /// Lets time pass, of which nobody is told who sleeps until a moment.
+    #[cfg(test)]
+    pub(crate) fn pass(duration: Duration) {
+        NOW.set(NOW.get() + duration);
+    }
+
     #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
     pub(crate) struct Instant(Duration);
 
     impl Instant {
         pub(crate) fn now() -> Self {
-            Self(Duration::ZERO)
+            Self(NOW.get())
         }
 
         pub(crate) fn elapsed(&self) -> Duration {
