@@ -1,6 +1,6 @@
 //! The engine under the model checker: what a few threads do, in every order in which they can do it.
 //!
-//!     RUSTFLAGS="--cfg loom" cargo test --release --lib models
+//!     RUSTFLAGS="--cfg loom" cargo test --release --features async --lib models
 //!
 //! Threads that wait for each other for ever, an assertion that fails, and an `Arc` of the model that is not dropped
 //! all end a model with an error. Values that one thread writes and another one reads are relaxed atomics: a missing
@@ -24,10 +24,14 @@ use crate::report::{Meter, Meters};
 use crate::sync::{AtomicBool, AtomicUsize, Breaker, Instant, Ordering, clock, thread};
 use crate::workers::bell::Bell;
 use crate::workers::desk::Desk;
+#[cfg(feature = "async")]
+use crate::workers::fetch::{FetchJob, FetchRun};
 use crate::workers::load::LoadJob;
 use crate::workers::pace::Pace;
 use crate::workers::pool::Pool;
 use crate::workers::run::{Context, Drive, Feed, Job, Run, Settings, Step};
+#[cfg(feature = "async")]
+use crate::{error::Result, remote::runtime::Place, sync::Notify};
 
 /// Explores a model. A thread is interrupted where it could go on at most `preemptions` times.
 fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
@@ -49,6 +53,10 @@ struct Rows {
     tally: Arc<Tally>,
     leave_off: bool,
     unwinding: Option<u64>,
+    #[cfg(feature = "async")]
+    lanes: Lanes,
+    #[cfg(feature = "async")]
+    second_row: Notify,
     // Shows whether the run outlives the model.
     _alive: Counted<()>,
 }
@@ -168,6 +176,52 @@ impl LoadJob for Rows {
     }
 }
 
+/// What rows that are fetched are like.
+#[cfg(feature = "async")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lanes {
+    /// There is nothing to compute.
+    Light,
+    /// The same, and the first row of a batch is not answered before the second is asked for.
+    Together,
+    /// There is something to compute,
+    Heavy,
+    /// and after that the first one is to be fetched again.
+    Twice,
+}
+
+#[cfg(feature = "async")]
+impl FetchJob for Rows {
+    /// How often it was tried before.
+    type Fetched = u32;
+
+    async fn fetch(&self, _: u64, row: usize, retries: u32, _: &Breaker) -> u32 {
+        match (self.lanes, row) {
+            (Lanes::Together, 0) => self.second_row.notified().await,
+            (Lanes::Together, _) => self.second_row.notify_one(),
+            _ => {}
+        }
+        retries
+    }
+
+    fn is_light(&self) -> bool {
+        matches!(self.lanes, Lanes::Light | Lanes::Together)
+    }
+
+    fn writes_in_place(&self, _: &u32, _: Context<'_>) -> bool {
+        self.lanes != Lanes::Twice
+    }
+
+    fn write(&self, seq: u64, row: usize, partial: &Batch, _: u32) -> u64 {
+        self.tally.mark(seq, row);
+        self.place(seq, row, partial, LOADED)
+    }
+
+    fn compute(&self, seq: u64, retries: u32, _: Context<'_>) -> Result<usize, u32> {
+        if seq == 0 && retries == 0 { Err(1) } else { Ok(LOADED) }
+    }
+}
+
 /// How a run is set up; as most models need it unless they say otherwise.
 #[derive(Clone, Copy)]
 struct Setup {
@@ -182,6 +236,8 @@ struct Setup {
     leave_off: bool,
     /// The batch whose loading unwinds, which no job should.
     unwinding: Option<u64>,
+    #[cfg(feature = "async")]
+    lanes: Lanes,
 }
 
 /// So short that the consumer had better do one than sleep.
@@ -192,25 +248,48 @@ const LONG: Duration = Duration::from_millis(1);
 
 impl Default for Setup {
     fn default() -> Self {
-        let (num_rows, window, max_window) = (&[1, 1], 1, 1);
-        let (window_bytes, timeout, took, leave_off, unwinding) = (None, None, LONG, false, None);
-        Self { num_rows, window, max_window, window_bytes, timeout, took, leave_off, unwinding }
+        Self {
+            num_rows: &[1, 1],
+            window: 1,
+            max_window: 1,
+            window_bytes: None,
+            timeout: None,
+            took: LONG,
+            leave_off: false,
+            unwinding: None,
+            #[cfg(feature = "async")]
+            lanes: Lanes::Light,
+        }
     }
 }
 
 impl Setup {
     fn run(self, num_workers: usize, bell: &Arc<Bell>) -> (Arc<Run<Rows>>, Arc<Tally>) {
-        let Self { num_rows, window, max_window, window_bytes, timeout, took, leave_off, unwinding } = self;
+        let (run, tally) = self.make(num_workers, bell);
+        (Arc::new(run), tally)
+    }
+
+    fn make(self, num_workers: usize, bell: &Arc<Bell>) -> (Run<Rows>, Arc<Tally>) {
+        let Self { num_rows, window, max_window, window_bytes, timeout, took, .. } = self;
         clock::everything_takes(took);
         let pace = Pace::new();
         pace.record(1, took);
         let num_workers = Arc::new(AtomicUsize::new(num_workers));
         let settings = Settings { window, max_window, window_bytes, timeout, num_workers };
         let tally = Arc::new(Tally::new(num_rows));
-        let rows = Rows { tally: Arc::clone(&tally), leave_off, unwinding, _alive: Counted::new(()) };
+        let rows = Rows {
+            tally: Arc::clone(&tally),
+            leave_off: self.leave_off,
+            unwinding: self.unwinding,
+            #[cfg(feature = "async")]
+            lanes: self.lanes,
+            #[cfg(feature = "async")]
+            second_row: Notify::new(),
+            _alive: Counted::new(()),
+        };
         let end = num_rows.len() as u64;
         let max_rows = num_rows.iter().copied().max().unwrap_or(0);
-        (Arc::new(Run::new(rows, end, max_rows, settings, Arc::new(pace), Arc::clone(bell))), tally)
+        (Run::new(rows, end, max_rows, settings, Arc::new(pace), Arc::clone(bell)), tally)
     }
 
     /// The most bytes that may be in flight at once: the budget, or the largest batch where that is larger.
@@ -224,7 +303,7 @@ fn desk() -> Desk {
     Desk::new(Arc::new(Meter::default()))
 }
 
-fn take(run: &Arc<Run<Rows>>, seq: u64, desk: &Desk) {
+fn take(run: &Arc<impl Feed<Finished> + 'static>, seq: u64, desk: &Desk) {
     let this: Arc<dyn Drive> = Arc::clone(run) as _;
     let batch = run.take(&this, seq, desk).expect("the run is not cancelled");
     assert_eq!(batch.seq, seq);
@@ -544,6 +623,90 @@ fn a_hook_runs_alone() {
         });
         loaders.into_iter().for_each(|loader| loader.join().unwrap());
     });
+}
+
+/// Lanes, at most one worker to compute what they fetch, and the consumer, who does it if there is no worker.
+#[cfg(feature = "async")]
+fn lanes_and_consumer(preemptions: usize, num_lanes: usize, num_workers: usize, setup: Setup, num_taken: u64) {
+    explore(preemptions, move || {
+        let bell = Arc::new(Bell::new());
+        let (run, tally) = setup.make(num_workers, &bell);
+        let run = FetchRun::start(run, num_lanes, Place::of_a_model(), &Meters::new());
+        let stopping = Counted::new(AtomicBool::new(false));
+        let workers: Vec<_> = (0..num_workers)
+            .map(|_| {
+                let (run, bell): (Arc<dyn Drive>, _) = (Arc::clone(&run) as _, Arc::clone(&bell));
+                let (stopping, desk) = (Counted::clone(&stopping), desk());
+                // When all is claimed there is more to come from the lanes.
+                let worked = move || run.step(&run, &desk) == Step::Worked;
+                thread::spawn(move || {
+                    while !stopping.load(Ordering::Relaxed) {
+                        if !worked() {
+                            bell.sleep_unless(|| worked() || stopping.load(Ordering::Relaxed));
+                        }
+                    }
+                })
+            })
+            .collect();
+        let desk = desk();
+        (0..num_taken).for_each(|seq| take(&run, seq, &desk));
+        run.cancel();
+        stopping.store(true, Ordering::Relaxed);
+        bell.ring_all();
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+        // Nobody waits for lanes but this model.
+        while Arc::strong_count(&run) > 1 {
+            thread::yield_now();
+        }
+        tally.check_the_end();
+        assert!(run.peak_bytes() <= setup.most_bytes(), "{:?} bytes in flight", run.peak_bytes());
+    });
+}
+
+#[cfg(feature = "async")]
+#[test]
+fn lanes_that_write_themselves() {
+    lanes_and_consumer(2, 1, 0, Setup::default(), 2);
+    lanes_and_consumer(1, 2, 0, Setup { num_rows: &[2, 1], ..Setup::default() }, 2);
+}
+
+/// No lane sleeps while there is something to ask for.
+#[cfg(feature = "async")]
+#[test]
+fn lanes_that_ask_together() {
+    lanes_and_consumer(1, 2, 0, Setup { num_rows: &[2, 2], lanes: Lanes::Together, ..Setup::default() }, 2);
+}
+
+#[cfg(feature = "async")]
+#[test]
+fn lanes_and_a_worker() {
+    let setup = Setup { lanes: Lanes::Heavy, ..Setup::default() };
+    lanes_and_consumer(2, 1, 1, setup, 2);
+    lanes_and_consumer(1, 2, 1, Setup { num_rows: &[2], ..setup }, 1);
+}
+
+#[cfg(feature = "async")]
+#[test]
+fn lanes_and_a_consumer_that_computes() {
+    let setup = Setup { lanes: Lanes::Heavy, ..Setup::default() };
+    lanes_and_consumer(2, 1, 0, setup, 2);
+    lanes_and_consumer(2, 1, 0, Setup { num_rows: &[2], ..setup }, 1);
+    lanes_and_consumer(1, 2, 0, Setup { num_rows: &[2], ..setup }, 1);
+}
+
+#[cfg(feature = "async")]
+#[test]
+fn lanes_that_fetch_again() {
+    let setup = Setup { lanes: Lanes::Twice, ..Setup::default() };
+    lanes_and_consumer(2, 1, 0, setup, 2);
+    lanes_and_consumer(1, 1, 1, setup, 2);
+}
+
+#[cfg(feature = "async")]
+#[test]
+fn lanes_of_a_run_that_is_cancelled() {
+    lanes_and_consumer(2, 1, 0, Setup::default(), 0);
+    lanes_and_consumer(1, 2, 1, Setup { num_rows: &[2], lanes: Lanes::Heavy, ..Setup::default() }, 0);
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! Everything that the engine's correctness hangs on goes through here; a lock or an atomic from elsewhere would be
 //! invisible to the model.
 
+#[cfg(all(loom, feature = "async"))]
+pub(crate) use self::tasks::{AbortHandle, Notify, spawn};
 #[cfg(loom)]
 pub(crate) use self::{clock::Instant, parking::park};
 #[cfg(loom)]
@@ -24,6 +26,8 @@ pub(crate) use std::{
     thread::{self, park},
     time::Instant,
 };
+#[cfg(all(not(loom), feature = "async"))]
+pub(crate) use tokio::{sync::Notify, task::AbortHandle};
 
 use std::sync::PoisonError;
 #[cfg(feature = "async")]
@@ -49,6 +53,12 @@ pub(crate) fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexG
 pub(crate) fn wait_until<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>, moment: Instant) -> MutexGuard<'a, T> {
     let left = moment.saturating_duration_since(Instant::now());
     condvar.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0
+}
+
+/// Starts a task on a runtime.
+#[cfg(all(not(loom), feature = "async"))]
+pub(crate) fn spawn(runtime: &tokio::runtime::Handle, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+    runtime.spawn(task).abort_handle()
 }
 
 /// The moment after a duration; one that lies beyond what the clock can say is a lifetime away.
@@ -147,6 +157,156 @@ mod parking {
         pub(crate) fn unpark(&self) {
             *lock(&self.0.0) = true;
             self.0.1.notify_one();
+        }
+    }
+}
+
+/// What stands for a runtime under the model checker, to which tokio is invisible: a task is a thread that polls it.
+#[cfg(all(loom, feature = "async"))]
+mod tasks {
+    use std::collections::VecDeque;
+    use std::future::poll_fn;
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::task::{Context, Poll, Wake, Waker};
+
+    use super::{Condvar, Mutex, lock, thread, wait};
+
+    /// Ends a task at the next moment at which it waits.
+    #[derive(Debug)]
+    pub(crate) struct AbortHandle(Arc<Task>);
+
+    #[derive(Debug, Default)]
+    struct Task {
+        state: Mutex<State>,
+        changed: Condvar,
+    }
+
+    #[derive(Debug, Default)]
+    struct State {
+        woken: bool,
+        aborted: bool,
+    }
+
+    pub(crate) fn spawn(_: &tokio::runtime::Handle, future: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        let task = Arc::new(Task::default());
+        lock(&task.state).woken = true;
+        let handle = AbortHandle(Arc::clone(&task));
+        thread::spawn(move || {
+            let mut future = pin!(future);
+            let waker = Waker::from(Arc::clone(&task));
+            while task.is_to_go_on() && future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {}
+        });
+        handle
+    }
+
+    impl AbortHandle {
+        pub(crate) fn abort(&self) {
+            lock(&self.0.state).aborted = true;
+            self.0.changed.notify_one();
+        }
+    }
+
+    impl Task {
+        /// Waits until the task is woken or aborted.
+        fn is_to_go_on(&self) -> bool {
+            let mut state = lock(&self.state);
+            while !state.woken && !state.aborted {
+                state = wait(&self.changed, state);
+            }
+            state.woken = false;
+            !state.aborted
+        }
+    }
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            lock(&self.state).woken = true;
+            self.changed.notify_one();
+        }
+    }
+
+    /// As tokio's: a permit goes to whoever waits first, or is kept for whoever comes next.
+    #[derive(Debug, Default)]
+    pub(crate) struct Notify(Mutex<Permits>);
+
+    #[derive(Debug, Default)]
+    struct Permits {
+        kept: bool,
+        waiting: VecDeque<(u64, Waker)>,
+        // Those of whom it is known and who have not been polled since.
+        given: Vec<u64>,
+        num_waits: u64,
+    }
+
+    impl Notify {
+        pub(crate) fn new() -> Self {
+            Self::default()
+        }
+
+        pub(crate) fn notify_one(&self) {
+            let waker = {
+                let mut permits = lock(&self.0);
+                match permits.waiting.pop_front() {
+                    Some((wait, waker)) => {
+                        permits.given.push(wait);
+                        waker
+                    }
+                    None => {
+                        permits.kept = true;
+                        return;
+                    }
+                }
+            };
+            waker.wake();
+        }
+
+        pub(crate) async fn notified(&self) {
+            let mut wait = Wait { notify: self, number: None };
+            poll_fn(|context| wait.poll(context)).await;
+        }
+    }
+
+    struct Wait<'a> {
+        notify: &'a Notify,
+        number: Option<u64>,
+    }
+
+    impl Wait<'_> {
+        fn poll(&mut self, context: &Context<'_>) -> Poll<()> {
+            let mut permits = lock(&self.notify.0);
+            let Some(number) = self.number else {
+                if std::mem::take(&mut permits.kept) {
+                    return Poll::Ready(());
+                }
+                permits.num_waits += 1;
+                let number = permits.num_waits;
+                permits.waiting.push_back((number, context.waker().clone()));
+                self.number = Some(number);
+                return Poll::Pending;
+            };
+            match permits.given.iter().position(|&given| given == number) {
+                Some(at) => {
+                    permits.given.remove(at);
+                    self.number = None;
+                    Poll::Ready(())
+                }
+                None => Poll::Pending,
+            }
+        }
+    }
+
+    impl Drop for Wait<'_> {
+        fn drop(&mut self) {
+            let Some(number) = self.number else { return };
+            let mut permits = lock(&self.notify.0);
+            permits.waiting.retain(|&(waiting, _)| waiting != number);
+            // A permit that was given to one who no longer wants it goes to the next.
+            let had_one = permits.given.contains(&number);
+            drop(permits);
+            if had_one {
+                self.notify.notify_one();
+            }
         }
     }
 }
