@@ -355,10 +355,10 @@ fn rows_once_and_batches_in_order() {
 
 #[test]
 fn a_window_of_one() {
-    workers_and_consumer(3, 1, Setup { num_rows: &[1, 1, 1], ..Setup::default() }, 3);
-    workers_and_consumer(1, 2, Setup { num_rows: &[1, 1], ..Setup::default() }, 2);
-    // A slot that is used again.
+    // Rows of two batches in the same slot.
     workers_and_consumer(2, 1, Setup { num_rows: &[2, 2], ..Setup::default() }, 2);
+    workers_and_consumer(1, 2, Setup { num_rows: &[1, 1], ..Setup::default() }, 2);
+    workers_and_consumer(3, 1, Setup { num_rows: &[1, 1, 1], ..Setup::default() }, 3);
 }
 
 #[test]
