@@ -679,8 +679,9 @@ fn lanes_that_ask_together() {
 #[test]
 fn lanes_and_a_worker() {
     let setup = Setup { lanes: Lanes::Heavy, ..Setup::default() };
-    lanes_and_consumer(2, 1, 1, setup, 2);
+    lanes_and_consumer(1, 1, 1, Setup { num_rows: &[2], ..setup }, 1);
     lanes_and_consumer(1, 2, 1, Setup { num_rows: &[2], ..setup }, 1);
+    lanes_and_consumer(2, 1, 1, setup, 2);
 }
 
 #[cfg(feature = "async")]
