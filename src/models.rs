@@ -56,7 +56,7 @@ struct Rows {
     #[cfg(feature = "async")]
     lanes: Lanes,
     #[cfg(feature = "async")]
-    second_row: Notify,
+    answered: Vec<Notify>,
     // Shows whether the run outlives the model.
     _alive: Counted<()>,
 }
@@ -180,7 +180,7 @@ impl LoadJob for Rows {
 enum Lanes {
     /// There is nothing to compute.
     Light,
-    /// The same, and the first row of a batch is not answered before the second is asked for.
+    /// The same, and a row is answered after the one behind it, so that all of a batch have to be asked for.
     Together,
     /// There is something to compute,
     Heavy,
@@ -193,11 +193,12 @@ impl FetchJob for Rows {
     /// How often it was tried before.
     type Fetched = u32;
 
-    async fn fetch(&self, _: u64, row: usize, retries: u32, _: &Breaker) -> u32 {
-        match (self.lanes, row) {
-            (Lanes::Together, 0) => self.second_row.notified().await,
-            (Lanes::Together, _) => self.second_row.notify_one(),
-            _ => {}
+    async fn fetch(&self, seq: u64, row: usize, retries: u32, _: &Breaker) -> u32 {
+        if self.lanes == Lanes::Together {
+            if row + 1 < self.num_rows(seq) {
+                self.answered[row + 1].notified().await;
+            }
+            self.answered[row].notify_one();
         }
         retries
     }
@@ -275,6 +276,7 @@ impl Setup {
         let num_workers = Arc::new(AtomicUsize::new(num_workers));
         let settings = Settings { window, max_window, window_bytes, timeout, num_workers };
         let tally = Arc::new(Tally::new(num_rows));
+        let max_rows = num_rows.iter().copied().max().unwrap_or(0);
         let rows = Rows {
             tally: Arc::clone(&tally),
             leave_off: self.leave_off,
@@ -282,11 +284,10 @@ impl Setup {
             #[cfg(feature = "async")]
             lanes: self.lanes,
             #[cfg(feature = "async")]
-            second_row: Notify::new(),
+            answered: (0..max_rows).map(|_| Notify::new()).collect(),
             _alive: Counted::new(()),
         };
         let end = num_rows.len() as u64;
-        let max_rows = num_rows.iter().copied().max().unwrap_or(0);
         (Run::new(rows, end, max_rows, settings, Arc::new(pace), Arc::clone(bell)), tally)
     }
 
@@ -672,7 +673,7 @@ fn lanes_that_write_themselves() {
 #[cfg(feature = "async")]
 #[test]
 fn lanes_that_ask_together() {
-    lanes_and_consumer(1, 2, 0, Setup { num_rows: &[2, 2], lanes: Lanes::Together, ..Setup::default() }, 2);
+    lanes_and_consumer(0, 3, 0, Setup { num_rows: &[3, 3], lanes: Lanes::Together, ..Setup::default() }, 2);
 }
 
 #[cfg(feature = "async")]
