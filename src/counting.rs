@@ -181,7 +181,7 @@ macro_rules! atomic_integer {
 }
 
 atomic_integer!(AtomicBool, bool);
-atomic_integer!(AtomicU64, u64, fetch_add, fetch_sub, fetch_min, fetch_max);
+atomic_integer!(AtomicU64, u64, fetch_add, fetch_sub, fetch_min, fetch_max, fetch_or);
 atomic_integer!(AtomicUsize, usize, fetch_add, fetch_sub, fetch_min, fetch_max);
 
 #[track_caller]

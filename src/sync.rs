@@ -4,6 +4,8 @@
 //! Everything that the engine's correctness hangs on goes through here; a lock or an atomic from elsewhere would be
 //! invisible to the model.
 
+#[cfg(all(loom, feature = "async"))]
+pub(crate) use self::tasks::{AbortHandle, Notify, spawn};
 #[cfg(loom)]
 pub(crate) use self::{clock::Instant, parking::park};
 #[cfg(all(not(loom), procession_counting))]
@@ -32,6 +34,8 @@ pub(crate) use std::{
     },
     thread::park,
 };
+#[cfg(all(not(loom), feature = "async"))]
+pub(crate) use tokio::{sync::Notify, task::AbortHandle};
 
 use std::sync::PoisonError;
 #[cfg(feature = "async")]
@@ -62,6 +66,12 @@ pub(crate) fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexG
 pub(crate) fn wait_until<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>, moment: Instant) -> MutexGuard<'a, T> {
     let left = moment.saturating_duration_since(Instant::now());
     condvar.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0
+}
+
+/// Starts a task on a runtime.
+#[cfg(all(not(loom), feature = "async"))]
+pub(crate) fn spawn(runtime: &tokio::runtime::Handle, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+    runtime.spawn(task).abort_handle()
 }
 
 /// The moment after a duration; one that lies beyond what the clock can say is a lifetime away.
@@ -164,8 +174,158 @@ mod parking {
     }
 }
 
-/// A clock for the model checker, which repeats a schedule and must then see the same time: it stands still, and
-/// whatever is timed has taken as long as the model says.
+/// What stands for a runtime under the model checker, to which tokio is invisible: a task is a thread that polls it.
+#[cfg(all(loom, feature = "async"))]
+mod tasks {
+    use std::collections::VecDeque;
+    use std::future::poll_fn;
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::task::{Context, Poll, Wake, Waker};
+
+    use super::{Condvar, Mutex, lock, thread, wait};
+
+    /// Ends a task at the next moment at which it waits.
+    #[derive(Debug)]
+    pub(crate) struct AbortHandle(Arc<Task>);
+
+    #[derive(Debug, Default)]
+    struct Task {
+        state: Mutex<State>,
+        changed: Condvar,
+    }
+
+    #[derive(Debug, Default)]
+    struct State {
+        woken: bool,
+        aborted: bool,
+    }
+
+    pub(crate) fn spawn(_: &tokio::runtime::Handle, future: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        let task = Arc::new(Task::default());
+        lock(&task.state).woken = true;
+        let handle = AbortHandle(Arc::clone(&task));
+        thread::spawn(move || {
+            let mut future = pin!(future);
+            let waker = Waker::from(Arc::clone(&task));
+            while task.is_to_go_on() && future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {}
+        });
+        handle
+    }
+
+    impl AbortHandle {
+        pub(crate) fn abort(&self) {
+            lock(&self.0.state).aborted = true;
+            self.0.changed.notify_one();
+        }
+    }
+
+    impl Task {
+        /// Waits until the task is woken or aborted.
+        fn is_to_go_on(&self) -> bool {
+            let mut state = lock(&self.state);
+            while !state.woken && !state.aborted {
+                state = wait(&self.changed, state);
+            }
+            state.woken = false;
+            !state.aborted
+        }
+    }
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            lock(&self.state).woken = true;
+            self.changed.notify_one();
+        }
+    }
+
+    /// As tokio's: a permit goes to whoever waits first, or is kept for whoever comes next.
+    #[derive(Debug, Default)]
+    pub(crate) struct Notify(Mutex<Permits>);
+
+    #[derive(Debug, Default)]
+    struct Permits {
+        kept: bool,
+        waiting: VecDeque<(u64, Waker)>,
+        // Those of whom it is known and who have not been polled since.
+        given: Vec<u64>,
+        num_waits: u64,
+    }
+
+    impl Notify {
+        pub(crate) fn new() -> Self {
+            Self::default()
+        }
+
+        pub(crate) fn notify_one(&self) {
+            let waker = {
+                let mut permits = lock(&self.0);
+                match permits.waiting.pop_front() {
+                    Some((wait, waker)) => {
+                        permits.given.push(wait);
+                        waker
+                    }
+                    None => {
+                        permits.kept = true;
+                        return;
+                    }
+                }
+            };
+            waker.wake();
+        }
+
+        pub(crate) async fn notified(&self) {
+            let mut wait = Wait { notify: self, number: None };
+            poll_fn(|context| wait.poll(context)).await;
+        }
+    }
+
+    struct Wait<'a> {
+        notify: &'a Notify,
+        number: Option<u64>,
+    }
+
+    impl Wait<'_> {
+        fn poll(&mut self, context: &Context<'_>) -> Poll<()> {
+            let mut permits = lock(&self.notify.0);
+            let Some(number) = self.number else {
+                if std::mem::take(&mut permits.kept) {
+                    return Poll::Ready(());
+                }
+                permits.num_waits += 1;
+                let number = permits.num_waits;
+                permits.waiting.push_back((number, context.waker().clone()));
+                self.number = Some(number);
+                return Poll::Pending;
+            };
+            match permits.given.iter().position(|&given| given == number) {
+                Some(at) => {
+                    permits.given.remove(at);
+                    self.number = None;
+                    Poll::Ready(())
+                }
+                None => Poll::Pending,
+            }
+        }
+    }
+
+    impl Drop for Wait<'_> {
+        fn drop(&mut self) {
+            let Some(number) = self.number else { return };
+            let mut permits = lock(&self.notify.0);
+            permits.waiting.retain(|&(waiting, _)| waiting != number);
+            // A permit that was given to one who no longer wants it goes to the next.
+            let had_one = permits.given.contains(&number);
+            drop(permits);
+            if had_one {
+                self.notify.notify_one();
+            }
+        }
+    }
+}
+
+/// A clock for the model checker, which repeats a schedule and must then see the same time: it stands still
+/// unless the model has time pass, and whatever is timed has taken as long as the model says.
 #[cfg(loom)]
 pub(crate) mod clock {
     use std::cell::Cell;
@@ -174,6 +334,7 @@ pub(crate) mod clock {
 
     thread_local! {
         // The threads of a model all run on the thread of its test.
+        static NOW: Cell<Duration> = const { Cell::new(Duration::ZERO) };
         static TOOK: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     }
 
@@ -183,12 +344,29 @@ pub(crate) mod clock {
         TOOK.set(took);
     }
 
+    #[cfg(test)]
+    pub(crate) fn taken() -> Duration {
+        TOOK.get()
+    }
+
+    /// Begins a schedule.
+    #[cfg(test)]
+    pub(crate) fn reset() {
+        NOW.set(Duration::ZERO);
+    }
+
+    /// Lets time pass, of which nobody is told who sleeps until a moment.
+    #[cfg(test)]
+    pub(crate) fn pass(duration: Duration) {
+        NOW.set(NOW.get() + duration);
+    }
+
     #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
     pub(crate) struct Instant(Duration);
 
     impl Instant {
         pub(crate) fn now() -> Self {
-            Self(Duration::ZERO)
+            Self(NOW.get())
         }
 
         pub(crate) fn elapsed(&self) -> Duration {

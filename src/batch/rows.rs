@@ -10,9 +10,9 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ops::Range;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::{AtomicU64, Ordering};
 
 /// The owner of a `Vec`'s elements while several threads write disjoint parts of them.
 pub struct Buffer<T> {
@@ -158,7 +158,7 @@ pub(crate) struct Ledger(Vec<AtomicU64>);
 
 impl Ledger {
     fn reset(&mut self, num_rows: usize) {
-        self.0.iter_mut().for_each(|word| *word.get_mut() = 0);
+        self.0.iter_mut().for_each(|word| *word = AtomicU64::new(0));
         self.0.resize_with(num_rows.div_ceil(64), AtomicU64::default);
     }
 
@@ -211,7 +211,39 @@ impl<C: Columns> Rows<C> {
     }
 }
 
-#[cfg(test)]
+/// See `models.rs` of the crate.
+#[cfg(all(test, loom))]
+mod models {
+    use loom::sync::Arc;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+    use crate::sync::thread;
+
+    /// Of several who claim a row at the same time one gets it; what others claim beside it they get.
+    #[test]
+    fn a_row_has_one_writer() {
+        loom::model(|| {
+            let ledger = Arc::new({
+                let mut ledger = Ledger::default();
+                ledger.reset(3);
+                ledger
+            });
+            let mark =
+                |ledger: &Ledger, rows: Range<usize>| catch_unwind(AssertUnwindSafe(|| ledger.mark(rows))).is_ok();
+            let others = [0..1, 1..3].map(|rows| {
+                let ledger = Arc::clone(&ledger);
+                thread::spawn(move || mark(&ledger, rows))
+            });
+            let mine = mark(&ledger, 0..1);
+            let [first, beside] = others.map(|other| other.join().expect("a claim that is refused is caught"));
+            assert!(first != mine, "a row is lent to two, or to nobody");
+            assert!(beside, "a row that nobody else wanted");
+        });
+    }
+}
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -90,6 +90,15 @@ impl Drop for Runtime {
 }
 
 impl Place {
+    /// A runtime on which nothing runs, as the tasks of a model do not.
+    #[cfg(all(test, loom))]
+    pub(crate) fn of_a_model() -> Self {
+        use std::sync::OnceLock;
+        static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
+        let runtime = RUNTIME.get_or_init(|| Builder::new_current_thread().build().expect("a runtime without drivers"));
+        Self { handle: runtime.handle().clone(), is_own: true }
+    }
+
     /// Refuses a loop that would hold up the one thread that its requests run on.
     pub(crate) fn check_loop(&self) -> Result<()> {
         if self.is_own && Handle::try_current().is_ok_and(|here| here.id() == self.handle.id()) {

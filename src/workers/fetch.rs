@@ -25,8 +25,6 @@ use std::future::Future;
 use std::sync::Arc;
 use std::task::{self, Poll, ready};
 
-use tokio::sync::Notify;
-use tokio::task::AbortHandle;
 use tokio::task::coop::consume_budget;
 
 use super::desk::{Desk, Ticket};
@@ -34,7 +32,9 @@ use super::run::{Context, Drive, Feed, Job, Registered, Run, Step};
 use crate::error::{Error, ErrorKind};
 use crate::remote::runtime::Place;
 use crate::report::Meters;
-use crate::sync::{self, AtomicUsize, Breaker, Instant, Mutex, Ordering, Waiter, after, lock};
+use crate::sync::{
+    self, AbortHandle, AtomicUsize, Breaker, Instant, Mutex, Notify, Ordering, Waiter, after, lock, spawn,
+};
 
 /// A job whose rows are fetched first. As of every job, no method may unwind, nor any future.
 pub(crate) trait FetchJob: Job {
@@ -121,7 +121,7 @@ impl<J: FetchJob> FetchRun<J> {
         let lanes = (0..num_lanes).map(|_| {
             let desk = desks.next();
             let lane = Lane { run: Arc::clone(&this), desk, has_row: false };
-            this.place.handle.spawn(lane.work()).abort_handle()
+            spawn(&this.place.handle, lane.work())
         });
         let lanes = lanes.collect();
         *lock(&this.lanes) = lanes;

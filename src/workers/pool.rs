@@ -107,6 +107,11 @@ impl Pool {
         num_workers - (missing - hired)
     }
 
+    #[cfg(all(test, loom))]
+    pub(crate) fn num_live(&self) -> usize {
+        lock(&self.shared.crew).num_live
+    }
+
     /// Gives the workers a run to serve, after those they have.
     pub(crate) fn add(&self, run: Arc<dyn Drive>) {
         lock(&self.shared.runs).push(run);
