@@ -443,6 +443,23 @@ fn a_pool_serves_a_run() {
     pool_and_consumer(Setup { num_rows: &[1, 1], ..Setup::default() }, 2);
 }
 
+/// The next epoch is loaded while nobody asks for it yet.
+#[test]
+fn a_pool_begins_unasked() {
+    explore(2, || {
+        let pool = Pool::start(1, None, Arc::new(Meters::new())).unwrap();
+        let (run, tally) = Setup::default().run(1, pool.bell());
+        pool.add(Arc::clone(&run) as _);
+        while tally.finished.load(Ordering::Relaxed) == 0 {
+            thread::yield_now();
+        }
+        run.cancel();
+        pool.remove(&(run as _));
+        drop(pool);
+        tally.check_the_end();
+    });
+}
+
 #[test]
 fn a_pool_whose_job_unwinds() {
     pool_and_consumer(Setup { num_rows: &[1, 1], unwinding: Some(1), ..Setup::default() }, 2);
@@ -648,7 +665,13 @@ fn lanes_and_consumer(preemptions: usize, num_lanes: usize, num_workers: usize, 
             })
             .collect();
         let desk = desk();
-        (0..num_taken).for_each(|seq| take(&run, seq, &desk));
+        for seq in 0..num_taken {
+            // A consumer that waits has lanes look again, and this one is to give a permit for what it takes alone.
+            while setup.lanes == Lanes::Together && tally.finished.load(Ordering::Relaxed) == 0 {
+                thread::yield_now();
+            }
+            take(&run, seq, &desk);
+        }
         run.cancel();
         stopping.store(true, Ordering::Relaxed);
         bell.ring_all();
@@ -673,7 +696,7 @@ fn lanes_that_write_themselves() {
 #[cfg(feature = "async")]
 #[test]
 fn lanes_that_ask_together() {
-    lanes_and_consumer(0, 3, 0, Setup { num_rows: &[3, 3], lanes: Lanes::Together, ..Setup::default() }, 2);
+    lanes_and_consumer(1, 2, 0, Setup { num_rows: &[2, 2], lanes: Lanes::Together, ..Setup::default() }, 2);
 }
 
 #[cfg(feature = "async")]
