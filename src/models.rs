@@ -572,6 +572,28 @@ fn a_bell_that_rings_for_each() {
     });
 }
 
+/// A ring ends one sleep, be it that of one who came after it.
+#[test]
+fn a_ring_that_another_takes() {
+    explore(2, || {
+        let (bell, num_woken) = (Counted::new(Bell::new()), Arc::new(Count::new(0)));
+        let sleepers: Vec<_> = (0..2)
+            .map(|_| {
+                let (bell, num_woken) = (Counted::clone(&bell), Arc::clone(&num_woken));
+                thread::spawn(move || {
+                    bell.sleep_unless(|| false);
+                    num_woken.fetch_add(1, Ordering::Relaxed);
+                })
+            })
+            .collect();
+        while num_woken.load(Ordering::Relaxed) < 2 {
+            bell.ring_one();
+            thread::yield_now();
+        }
+        sleepers.into_iter().for_each(|sleeper| sleeper.join().unwrap());
+    });
+}
+
 #[test]
 fn a_sample_at_its_deadline() {
     explore(3, || {
