@@ -155,7 +155,9 @@ impl<P: Stage, A: Assemble<P>> Recipe<P, A> {
                 Error::new(ErrorKind::Shape, message)
             };
             if let Some(first) = first_in_place.filter(|&first| first < first_stray) {
-                failures.extend(strays.iter().map(|&(row, ref layout, _)| (row, differs(layout, &body.layout, first))));
+                // Their samples go here, and not when this returns: see `close`.
+                let strays = strays.into_iter().map(|(row, layout, _)| (row, differs(&layout, &body.layout, first)));
+                failures.extend(strays);
             } else {
                 let reference = layout.clone();
                 let new = self.new_body(reference.clone(), num_rows, None, Ledger::default())?;
@@ -205,6 +207,9 @@ impl<P: Stage, A: Assemble<P>> Recipe<P, A> {
         for (row, error) in failures {
             let error = locate(row, error);
             if let OnFailure::Stop = self.on_failure {
+                // Before there is something to return: the compiler forgets what is about to be returned when a destructor
+                // panics on the way out (rust-lang/rust#47949), and the samples' are the user's.
+                drop(body);
                 return fail(error);
             }
             keep[row] = false;
@@ -212,6 +217,7 @@ impl<P: Stage, A: Assemble<P>> Recipe<P, A> {
         }
         let keep = (!skipped.is_empty()).then_some(keep);
         if num_rows > 0 && skipped.len() as u64 == num_rows {
+            drop(body);
             return Outcome { batch: Ok(None), skipped, num_rows };
         }
 

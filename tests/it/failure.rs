@@ -548,12 +548,28 @@ impl Drop for Bomb {
     }
 }
 
+/// An error that holds on to something.
+#[derive(Debug)]
+struct NoBomb(#[allow(dead_code, reason = "it is held")] Arc<()>);
+
+impl std::fmt::Display for NoBomb {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("no bomb")
+    }
+}
+
+impl std::error::Error for NoBomb {}
+
 #[test]
 fn destructors_and_measures_that_panic_are_errors() {
     quiet_panics();
     under_watch("destructors", || {
         for workers in [0, 1, 3] {
-            let bombs = try_from_fn(4, |index| if index == 3 { Err("no bomb") } else { Ok(Bomb) });
+            let kept = Arc::new(());
+            let bombs = {
+                let kept = Arc::clone(&kept);
+                try_from_fn(4, move |index| if index == 3 { Err(NoBomb(Arc::clone(&kept))) } else { Ok(Bomb) })
+            };
             let forget = |bombs: Vec<Bomb>| {
                 bombs.into_iter().for_each(std::mem::forget);
                 Ok(())
@@ -562,6 +578,8 @@ fn destructors_and_measures_that_panic_are_errors() {
             for epoch in 0..3 {
                 assert!(loader.epoch(epoch).next().unwrap().is_err());
             }
+            drop(loader);
+            assert_eq!(Arc::strong_count(&kept), 1, "the samples' panic does not let the error before it be forgotten");
             let loader = Loader::builder(numbers(4))
                 .collate(Ok)
                 .measure(|_| panic!("a measure panics on purpose"))
