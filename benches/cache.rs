@@ -13,7 +13,7 @@ use std::hint::black_box;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::table;
+use common::{at_least, drain, table};
 use ndarray::{Array3, Ix3};
 use procession::compose::Record;
 use procession::source::{FromFill, Mapped};
@@ -25,24 +25,10 @@ const IMAGE: usize = 200 * 200 * 3;
 const BATCH: usize = 32;
 
 fn main() {
-    let chosen: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    type Bench = (&'static str, fn(&Path));
-    let benches: [Bench; 2] = [("floats", floats), ("bytes", bytes)];
     let folder = std::env::temp_dir().join(format!("procession-bench-{}", std::process::id()));
     std::fs::create_dir(&folder).unwrap();
-    for (name, bench) in benches {
-        if chosen.is_empty() || chosen.iter().any(|chosen| name.contains(chosen.as_str())) {
-            bench(&folder);
-        }
-    }
+    common::run(&[("floats", &|| floats(&folder)), ("bytes", &|| bytes(&folder))]);
     std::fs::remove_dir_all(folder).unwrap();
-}
-
-/// Takes every batch of an epoch.
-fn drain<B: Send + 'static>(loader: &Loader<B>, epoch: u64) {
-    for batch in loader.epoch(epoch) {
-        black_box(&*batch.unwrap());
-    }
 }
 
 /// Images whose elements differ.
@@ -126,8 +112,7 @@ fn floats(folder: &Path) {
             ("loader, 0 workers", &mut || drain(&zero, 0)),
         ],
     );
-    let rate = NUM_IMAGES as f64 / times[2];
-    println!("  2 workers: {rate:.0} images a second, {:.3} of the copy (bar: 15000, or 0.9)", times[0] / times[2]);
+    at_least("2 workers, images a second", 15_000.0, times.seconds(2).map(|time| NUM_IMAGES as f64 / time));
 }
 
 fn bytes(folder: &Path) {

@@ -10,37 +10,26 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::{arithmetic, spin, table};
+use common::{arithmetic, arithmetic_of, at_least, at_most, drain, spin, table};
 use ndarray::{Array2, Axis};
 use procession::source::{Idx, Mnist};
 use procession::testing::Slow;
-use procession::{Loader, Sampler, Sequence, Shuffle, from_fn};
+use procession::{Loader, Sampler, Sequence, Shuffle, Window, from_fn};
 
 fn main() {
-    let chosen: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let benches: [(&str, fn()); 9] = [
-        ("hand-off", hand_off),
-        ("trivial", trivial),
-        ("rows", rows),
-        ("compute", compute),
-        ("skewed", skewed),
-        ("sleeping", sleeping),
-        ("overlap", overlap),
-        ("straggler", straggler),
-        ("identity", identity),
-    ];
-    for (name, bench) in benches {
-        if chosen.is_empty() || chosen.iter().any(|chosen| name.contains(chosen.as_str())) {
-            bench();
-        }
-    }
-}
-
-/// Takes every batch of an epoch.
-fn drain<B: Send + 'static>(loader: &Loader<B>, epoch: u64) {
-    for batch in loader.epoch(epoch) {
-        black_box(&*batch.unwrap());
-    }
+    common::run(&[
+        ("hand-off", &hand_off),
+        ("trivial", &trivial),
+        ("rows", &rows),
+        ("compute", &compute),
+        ("skewed", &skewed),
+        ("sleeping", &sleeping),
+        ("overlap", &overlap),
+        ("order", &order),
+        ("straggler", &straggler),
+        ("shipped", &shipped),
+        ("identity", &identity),
+    ]);
 }
 
 fn hand_off() {
@@ -63,8 +52,9 @@ fn hand_off() {
             ("loader, 2 workers", &mut || drain(&two, 0)),
         ],
     );
-    for (name, time) in ["0 workers", "1 worker", "2 workers"].iter().zip(&times[1..]) {
-        println!("  {name}: {:.0} ns a batch (bar: 1000)", time / BATCHES as f64 * 1e9);
+    for (way, name) in [(1, "0 workers"), (2, "1 worker"), (3, "2 workers")] {
+        let ns = times.seconds(way).map(|time| time / BATCHES as f64 * 1e9);
+        at_most(&format!("{name}, ns a batch"), 1000.0, ns);
     }
 }
 
@@ -90,7 +80,7 @@ fn trivial() {
     };
     let in_order = |start: usize, out: &mut [u64]| out.iter_mut().zip(start as u64..).for_each(|(to, from)| *to = from);
     let (zero, one, two) = (loader(0, false), loader(1, false), loader(2, false));
-    table(
+    let times = table(
         "trivial samples, 8 floats, batch 128, in order",
         "samples/s",
         LEN as f64,
@@ -101,11 +91,13 @@ fn trivial() {
             ("loader, 2 workers", &mut || drain(&two, 0)),
         ],
     );
+    at_least("0 workers, of the naive generator", 1.0, times.ratio(1, 0));
+    at_least("2 workers, of the naive generator", 1.0, times.ratio(3, 0));
     let (zero, one, two) = (loader(0, true), loader(1, true), loader(2, true));
     let shuffle = Shuffle::new(LEN as u64, 1);
     let mut list = vec![0; LEN];
     shuffle.fill(0, 0, 1, &mut list);
-    table(
+    let times = table(
         "the same, shuffled",
         "samples/s",
         LEN as f64,
@@ -119,6 +111,8 @@ fn trivial() {
             ("loader, 2 workers", &mut || drain(&two, 0)),
         ],
     );
+    at_least("0 workers, of the naive generator, order in a list", 1.0, times.ratio(2, 0));
+    at_least("2 workers, of the naive generator, order in a list", 1.0, times.ratio(4, 0));
 }
 
 fn rows() {
@@ -130,28 +124,47 @@ fn rows() {
         bytes.extend(extent.to_be_bytes());
     }
     bytes.extend((0..LEN * ROW).map(|at| (at * 31 % 256) as u8));
-    let pixels = bytes[16..].to_vec();
-    let images = Idx::from_bytes(bytes, "bench").unwrap().images().unwrap().flatten().unit();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows");
+    std::fs::write(&path, &bytes).unwrap();
+    let pixels = &bytes[16..];
+    let images = Idx::open(&path).unwrap().images().unwrap().flatten().unit();
     let loader =
         |workers| Loader::builder(images.clone()).shuffle(1).batch_size(BATCH).workers(workers).build().unwrap();
     let mut order = vec![0_u64; LEN];
     Shuffle::new(LEN as u64, 1).fill(0, 0, 1, &mut order);
-    let (mut reused, mut other) = (vec![0.0_f32; BATCH * ROW], vec![0.0_f32; BATCH * ROW]);
+    let order = &order[..];
+    // Each thread has every so many-th batch, and a buffer that it uses again.
+    let on_threads = |buffers: &mut [Vec<f32>], write: &(dyn Fn(usize, &mut [f32]) + Sync)| {
+        let threads = buffers.len();
+        std::thread::scope(|scope| {
+            for (thread, buffer) in buffers.iter_mut().enumerate() {
+                scope.spawn(move || {
+                    for batch in order.chunks(BATCH).skip(thread).step_by(threads) {
+                        for (row, &index) in buffer.chunks_exact_mut(ROW).zip(batch) {
+                            write(index as usize, row);
+                        }
+                        black_box(&mut *buffer);
+                    }
+                });
+            }
+        });
+    };
+    let gather = |index: usize, row: &mut [f32]| {
+        let from = &pixels[index * ROW..][..ROW];
+        row.iter_mut().zip(from).for_each(|(to, &from)| *to = f32::from(from) / 255.0);
+    };
+    let get_into = |index: usize, row: &mut [f32]| images.get_into(index, row).unwrap();
+    let buffers = |threads: usize| vec![vec![0.0_f32; BATCH * ROW]; threads];
+    let (mut alone, mut both, mut alone_too, mut both_too) = (buffers(1), buffers(2), buffers(1), buffers(2));
     let (zero, one, two) = (loader(0), loader(1), loader(2));
-    table(
-        "rows of 784 bytes, shuffled, to f32 batches of 128",
+    let times = table(
+        "mapped rows of 784 bytes, shuffled, to f32 batches of 128",
         "rows/s",
         LEN as f64,
         &mut [
-            ("hand-written gather, 1 thread, reused batch", &mut || {
-                for batch in order.chunks(BATCH) {
-                    for (row, &index) in reused.chunks_exact_mut(ROW).zip(batch) {
-                        let from = &pixels[index as usize * ROW..][..ROW];
-                        row.iter_mut().zip(from).for_each(|(to, &from)| *to = f32::from(from) / 255.0);
-                    }
-                    black_box(&reused);
-                }
-            }),
+            ("hand-written gather, 1 thread, reused batch", &mut || on_threads(&mut alone, &gather)),
+            ("hand-written gather, 2 threads, reused batches", &mut || on_threads(&mut both, &gather)),
             ("naive generator: mapv and stack", &mut || {
                 for batch in order.chunks(BATCH) {
                     let mut data = Array2::<f32>::zeros((batch.len(), ROW));
@@ -162,19 +175,16 @@ fn rows() {
                     black_box(&data);
                 }
             }),
-            ("get_into, 1 thread, reused batch", &mut || {
-                for batch in order.chunks(BATCH) {
-                    for (row, &index) in other.chunks_exact_mut(ROW).zip(batch) {
-                        images.get_into(index as usize, row).unwrap();
-                    }
-                    black_box(&other);
-                }
-            }),
+            ("get_into, 1 thread, reused batch", &mut || on_threads(&mut alone_too, &get_into)),
+            ("get_into, 2 threads, reused batches", &mut || on_threads(&mut both_too, &get_into)),
             ("loader, 0 workers", &mut || drain(&zero, 0)),
             ("loader, 1 worker", &mut || drain(&one, 0)),
             ("loader, 2 workers", &mut || drain(&two, 0)),
         ],
     );
+    at_least("0 workers, of the gather on 1 thread", 0.9, times.ratio(5, 0));
+    at_least("2 workers, of the gather on 2 threads", 0.9, times.ratio(7, 1));
+    at_least("2 workers, of get_into on 2 threads", 0.9, times.ratio(7, 4));
 }
 
 fn compute() {
@@ -227,7 +237,7 @@ fn skewed() {
     let loader =
         |workers| Loader::builder(from_fn(LEN, work)).shuffle(1).batch_size(16).workers(workers).build().unwrap();
     let (one, two) = (loader(1), loader(2));
-    table(
+    let times = table(
         "skewed samples: 5 % cost 50 times the rest",
         "samples/s",
         LEN as f64,
@@ -242,6 +252,7 @@ fn skewed() {
             ("loader, 2 workers", &mut || drain(&two, 0)),
         ],
     );
+    at_least("2 workers, of the bare loop", 0.95, times.ratio(3, 0));
 }
 
 fn sleeping() {
@@ -249,7 +260,7 @@ fn sleeping() {
     let wait = Duration::from_millis(10);
     let source = Slow::sleeping((0..LEN).collect::<Vec<_>>(), move |_| wait);
     let loader = Loader::builder(source).batch_size(32).workers(64).build().unwrap();
-    table(
+    let times = table(
         "samples that wait 10 ms, 64 workers",
         "samples/s",
         LEN as f64,
@@ -258,6 +269,7 @@ fn sleeping() {
             ("loader, 64 workers", &mut || drain(&loader, 0)),
         ],
     );
+    at_least("64 workers, of 64 at once", 0.97, times.ratio(1, 0));
 }
 
 fn overlap() {
@@ -267,7 +279,7 @@ fn overlap() {
         let source = Slow::spinning((0..BATCHES).collect::<Vec<_>>(), move |_| cost);
         let loader = Loader::builder(source).batch_size(1).workers(1).build().unwrap();
         let title = format!("a trainer and a loader of {micros} us a batch each, 1 worker");
-        table(
+        let times = table(
             &title,
             "batch/s",
             BATCHES as f64,
@@ -281,30 +293,104 @@ fn overlap() {
                 }),
             ],
         );
+        at_least("of perfect overlap", 0.95, times.ratio(1, 0));
     }
+}
+
+/// What keeping order costs: the same engine, with a window as long as the epoch, delivers a batch as soon as it is
+/// complete and its workers never wait for another one. What is left of a difference is that of the window.
+fn order() {
+    const LEN: usize = 10_000;
+    const BATCH: usize = 16;
+    // From 20 to 180 microseconds, as much of each.
+    let work = |index: usize| arithmetic_of(index, 5000 + index * 7919 % 40_000);
+    let loader = |window| {
+        let builder = Loader::builder(from_fn(LEN, work)).shuffle(1).batch_size(BATCH).workers(2);
+        builder.window(window).build().unwrap()
+    };
+    let (as_completed, in_order) = (loader(Window::Batches(LEN.div_ceil(BATCH))), loader(Window::Auto));
+    let times = table(
+        "samples of unequal costs, in order, 2 workers",
+        "samples/s",
+        LEN as f64,
+        &mut [
+            ("the engine, as completed", &mut || drain(&as_completed, 0)),
+            ("bare loop on 2 threads, as completed", &mut || one_by_one(LEN, &work)),
+            ("threads and a channel, as completed", &mut || by_channel(LEN, BATCH, &work)),
+            ("loader, in order", &mut || drain(&in_order, 0)),
+        ],
+    );
+    at_least("in order, of the same engine as completed", 0.97, times.ratio(3, 0));
+}
+
+/// Two threads that load a batch each and send it when it is there, to a consumer that takes what comes.
+fn by_channel(len: usize, batch_size: usize, work: &(dyn Fn(usize) -> f32 + Sync)) {
+    let next = AtomicUsize::new(0);
+    let (done, batches) = std::sync::mpsc::sync_channel::<Vec<f32>>(8);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            let (next, done) = (&next, done.clone());
+            scope.spawn(move || {
+                loop {
+                    let first = next.fetch_add(batch_size, Ordering::Relaxed);
+                    if first >= len {
+                        return;
+                    }
+                    done.send((first..len.min(first + batch_size)).map(work).collect()).unwrap();
+                }
+            });
+        }
+        drop(done);
+        batches.into_iter().for_each(|batch| {
+            black_box(batch);
+        });
+    });
 }
 
 fn straggler() {
     const LEN: usize = 10_000;
-    let work = |slow: bool| {
-        move |index: usize| {
-            if slow && index == 5000 {
-                std::thread::sleep(Duration::from_millis(100));
-            }
-            arithmetic(index)
-        }
+    const WORKERS: usize = 16;
+    const BATCH: usize = 32;
+    let work = |index: usize| {
+        std::thread::sleep(Duration::from_millis(if index == LEN / 2 { 1000 } else { 5 }));
+        index as f32
     };
-    let loader = Loader::builder(from_fn(LEN, work(true))).batch_size(16).workers(2).build().unwrap();
-    table(
+    let loader = |window| {
+        let builder = Loader::builder(from_fn(LEN, work)).batch_size(BATCH).workers(WORKERS);
+        builder.window(window).build().unwrap()
+    };
+    let (as_completed, in_order) = (loader(Window::Batches(LEN.div_ceil(BATCH))), loader(Window::Auto));
+    let times = table(
+        "one straggler of 1 s in 10,000 samples of 5 ms, in order, 16 workers",
+        "samples/s",
+        LEN as f64,
+        &mut [
+            ("the engine, as completed", &mut || drain(&as_completed, 0)),
+            ("loader, in order", &mut || drain(&in_order, 0)),
+        ],
+    );
+    at_least("in order, of the same engine as completed", 0.98, times.ratio(1, 0));
+    let work = |index: usize| {
+        if index == LEN / 2 {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        arithmetic(index)
+    };
+    let loader = Loader::builder(from_fn(LEN, work)).batch_size(16).workers(2).build().unwrap();
+    let times = table(
         "one straggler of 1,000 times the cost in 10,000 samples, in order, 2 workers",
         "samples/s",
         LEN as f64,
         &mut [
-            ("bare loop on 2 threads, as completed (the limit)", &mut || one_by_one(LEN, &work(true))),
+            ("bare loop on 2 threads, as completed (the limit)", &mut || one_by_one(LEN, &work)),
             ("loader, in order", &mut || drain(&loader, 0)),
         ],
     );
-    // The embedded images, as the trainer sees them.
+    at_least("in order, of the bare loop as completed", 0.98, times.ratio(1, 0));
+}
+
+/// The embedded images, as the trainer sees them.
+fn shipped() {
     let mnist = Mnist::fashion_sample();
     let len = mnist.train.len() as f64;
     let loader = Loader::builder(mnist.train).shuffle(1).batch_size(128).workers(2).build().unwrap();

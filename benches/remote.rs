@@ -14,20 +14,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use common::{arithmetic, table};
+use common::{arithmetic, at_least, drain, table};
 use futures::StreamExt;
 use procession::{AsyncSequence, Error, ErrorKind, Loader, async_from_fn};
 use tokio::sync::oneshot;
 
 fn main() {
-    let chosen: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    type Bench = (&'static str, fn());
-    let benches: [Bench; 3] = [("sleeping", sleeping), ("mixed", mixed), ("instant", instant)];
-    for (name, bench) in benches {
-        if chosen.is_empty() || chosen.iter().any(|chosen| name.contains(chosen.as_str())) {
-            bench();
-        }
-    }
+    common::run(&[("sleeping", &sleeping), ("mixed", &mixed), ("instant", &instant)]);
 }
 
 /// Answers requests after a time.
@@ -87,13 +80,6 @@ impl Service {
     }
 }
 
-/// Takes every batch of an epoch.
-fn drain<B: Send + 'static>(loader: &Loader<B>, epoch: u64) {
-    for batch in loader.epoch(epoch) {
-        black_box(&*batch.unwrap());
-    }
-}
-
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
@@ -117,7 +103,7 @@ fn sleeping() {
                 black_box(answer.unwrap());
             }));
         };
-        table(
+        let times = table(
             &format!("samples that wait 10 ms, {in_flight} in flight"),
             "samples/s",
             len as f64,
@@ -135,14 +121,14 @@ fn sleeping() {
                 ("futures::buffered, one task", &mut || buffered()),
             ],
         );
+        if in_flight == 64 {
+            at_least("waiting samples, stacked as they come", 0.97, times.ratio(1, 0));
+        }
         let few = 50;
         let naive = common::race(&mut [("", &mut || {
             (0..few).for_each(|_| drop(service.ask().blocking_recv()));
         })]);
-        println!(
-            "  a plain loop over a blocking client          {:.0} samples/s",
-            few as f64 / common::median(&naive[0])
-        );
+        println!("  a plain loop over a blocking client          {:.0} samples/s", few as f64 / naive.median(0));
     }
 }
 

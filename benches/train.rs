@@ -10,8 +10,12 @@
 //! `cargo bench --features train --bench train`; `PROCESSION_THREADS=1` (or 2, ...) measures with that number alone.
 //! `python benches/train_torch.py` measures the same step in PyTorch.
 
+mod common;
+
 use std::hint::black_box;
 use std::time::Instant;
+
+use common::{Spread, at_most};
 
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayView2};
@@ -151,10 +155,23 @@ impl Times {
         self.times[column].push(time);
     }
 
+    fn column(&self, name: &str) -> &[f64] {
+        let column = self.names.iter().position(|known| *known == name).expect("it was measured");
+        &self.times[column]
+    }
+
+    /// What one took as a part of what another did, round by round, without the tenth of rounds at either end, in which
+    /// something else was at work.
+    fn ratio(&self, what: &str, to: &str) -> Spread {
+        let mut ratios: Vec<f64> = self.column(what).iter().zip(self.column(to)).map(|(what, to)| what / to).collect();
+        ratios.sort_by(f64::total_cmp);
+        let tenth = ratios.len() / 10;
+        Spread::of(ratios[tenth..ratios.len() - tenth].iter().copied())
+    }
+
     /// The median, and the tenth percentile.
     fn quantiles(&self, name: &str) -> [f64; 2] {
-        let column = self.names.iter().position(|known| *known == name).expect("it was measured");
-        let mut times = self.times[column].clone();
+        let mut times = self.column(name).to_vec();
         times.sort_by(f64::total_cmp);
         [times[times.len() / 2], times[times.len() / 10]]
     }
@@ -267,4 +284,6 @@ fn measure(num_threads: usize) {
         let sum = |names: &[&str], q: usize| names.iter().map(|name| times.quantiles(name)[q]).sum::<f64>();
         println!("{what:>36} {:9.3} {:9.3}", sum(above, 0) / sum(below, 0), sum(above, 1) / sum(below, 1));
     }
+    at_most("the average of the weights / a pass that reads and writes", 1.2, times.ratio("average", "copy"));
+    at_most("with an inner value / without", 1.05, times.ratio("layers and inner value", "layers"));
 }

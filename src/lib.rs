@@ -64,6 +64,8 @@
 mod batch;
 pub mod collate;
 pub mod compose;
+#[cfg(all(procession_counting, not(loom)))]
+pub mod counting;
 mod engine;
 mod epoch;
 mod error;
@@ -101,7 +103,7 @@ mod transform;
 mod workers;
 
 pub use batch::Batch;
-pub use batch::stack::{Element, Row, Stack};
+pub use batch::stack::{Element, Row, RowBlock, Stack};
 pub use collate::Collate;
 pub use compose::{SequenceExt, concat_all, mix};
 pub use epoch::{Epoch, Epochs};

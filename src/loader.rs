@@ -686,9 +686,12 @@ impl<P: Stage, A: Assemble<P>> LoaderBuilder<P, A> {
         let now = Instant::now();
         let tuner =
             (options.num_workers.is_none() && needs_workers).then(|| Tuner::new(num_workers, MAX_AUTO_WORKERS, now));
-        // Memory of dropped batches that the next ones can use: as many as can be under way at once. Where bytes are
-        // bounded none, as what waits here is not counted.
+        // Memory of dropped batches that the next ones can use: as many as can be under way at once. What waits here is not
+        // counted where bytes are bounded. That is right if all batches have one size: none is allocated while another one
+        // waits, so there are never more than were in flight at once, and those that the consumer holds.
         let num_spares = max_window + 2;
+        let one_size = fixed_layout.as_ref().is_some_and(|layout| assemble.row_bytes(layout).is_some());
+        let keeps_data = A::REUSES_BATCHES && (window_bytes.is_none() || one_size);
         let gate = stage.source().barrier().then(Gate::new);
         let recipe = Arc::new(Recipe {
             stage,
@@ -697,7 +700,7 @@ impl<P: Stage, A: Assemble<P>> LoaderBuilder<P, A> {
             len,
             on_failure: options.on_failure,
             retry: options.retry,
-            spares: Arc::new(Spares::new(num_spares, A::REUSES_BATCHES && window_bytes.is_none())),
+            spares: Arc::new(Spares::new(num_spares, keeps_data)),
             fixed_layout,
             gate,
         });

@@ -110,6 +110,17 @@ impl<P: Stage, A: Assemble<P>> Recipe<P, A> {
         Ok(Body { layout, rows: Rows::new(columns, num_rows, ledger) })
     }
 
+    /// A body in the memory that a batch's cargo brings.
+    pub(crate) fn body_for(
+        &self,
+        layout: A::Layout,
+        num_rows: usize,
+        cargo: &mut Cargo<A::Batch>,
+    ) -> Result<BodyOf<P, A>> {
+        let (spare, ledger) = (cargo.data.take(), std::mem::take(&mut cargo.ledgers[1]));
+        self.new_body(layout, num_rows, spare, ledger)
+    }
+
     /// Decides about rows that are not in their places: what could not be loaded has failed, and so has what differs
     /// in layout from the first sample, in the plan's order, that was loaded. Returns the batch's body and the
     /// failures by row.
@@ -278,11 +289,7 @@ impl<P: Stage, A: Assemble<P>> Partial<P, A> {
         let mut made = false;
         let body = self.body.get_or_init(|| {
             made = true;
-            let (spare, ledger) = {
-                let mut cargo = lock(&self.cargo);
-                (cargo.data.take(), std::mem::take(&mut cargo.ledgers[1]))
-            };
-            recipe.new_body(layout(), self.plan.num_rows as usize, spare, ledger)
+            recipe.body_for(layout(), self.plan.num_rows as usize, &mut lock(&self.cargo))
         });
         match body {
             Ok(body) => Ok((body, made)),

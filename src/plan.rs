@@ -647,6 +647,38 @@ mod tests {
     }
 
     #[test]
+    fn a_state_that_no_epoch_has_is_refused() {
+        // 10 positions in batches of 4: the last one ends at 12 if it is padded, and one that is resumed in other batches
+        // may end at 13 at most.
+        let plan = plan(10, 4).tail(Tail::Pad);
+        let state = plan.state(&plan.part_of_epoch(0, 0, 0), 0);
+        for (next_batch, next_position, fits) in [
+            (0, 0, true),
+            (1, 4, true),
+            (3, 12, true),
+            (4, 13, true),
+            (4, 14, false),
+            (0, 1, false),
+            (1, 0, false),
+            (4, 4, true),
+            (5, 4, false),
+        ] {
+            let resumed = plan.resume(&State { next_batch, next_position, ..state.clone() }, false);
+            assert_eq!(resumed.is_ok(), fits, "batch {next_batch} at position {next_position}");
+        }
+    }
+
+    #[test]
+    fn what_a_plan_was_made_with_can_be_asked() {
+        let world = World::new(2, 3).unwrap();
+        let plan = Plan::new(InOrder::new(10), 4).unwrap().world(world);
+        assert_eq!((world.rank(), world.size(), plan.batch_size(), plan.max_rows()), (2, 3, 4, 2));
+        assert_eq!(plan.description(), "in_order(len=10)");
+        let text = format!("{plan:?}");
+        assert!(text.contains("in_order(len=10)") && text.contains("batch_size: 4"), "{text}");
+    }
+
+    #[test]
     fn a_rest_in_other_batches_is_the_rest() {
         let old = plan(100, 7);
         let state = old.state(&old.part_of_epoch(0, 0, 0), 3);

@@ -46,9 +46,10 @@ fn nanos(duration: Duration) -> u64 {
 const TIMED_TASKS: u64 = 16;
 /// From which length of a task on it is always read: a reading takes about 30 ns, and a task has four to six.
 const LONG_TASK_NS: u64 = 10_000;
-/// Every how many timed tasks the time inside the source is taken, sample by sample, and from which cost of a sample on
-/// it always is.
+/// Every how many tasks the time inside the source is taken, sample by sample, of how many samples, and from which cost of
+/// a sample on it always is, of all.
 const STAGED_TASKS: u64 = 4 * TIMED_TASKS;
+const STAGED_SAMPLES: usize = 8;
 const COSTLY_SAMPLE_NS: u64 = 5_000;
 
 /// A reading of the clock, and how many tasks it stands for.
@@ -89,11 +90,14 @@ impl Meter {
         }
     }
 
-    /// Whether the stages of the task under way are to be timed.
-    pub(crate) fn times_stages(&self) -> bool {
+    /// Of how many samples of the task under way the stages are to be timed.
+    pub(crate) fn num_staged(&self) -> usize {
         let tasks = self.0.tasks.load(Ordering::Relaxed);
         let samples = self.0.samples.load(Ordering::Relaxed).max(1);
-        tasks.is_multiple_of(STAGED_TASKS) || self.0.load_ns.load(Ordering::Relaxed) / samples > COSTLY_SAMPLE_NS
+        if self.0.load_ns.load(Ordering::Relaxed) / samples > COSTLY_SAMPLE_NS {
+            return usize::MAX;
+        }
+        if tasks.is_multiple_of(STAGED_TASKS) { STAGED_SAMPLES } else { 0 }
     }
 
     pub(crate) fn record_stages(&self, source: Duration, all: Duration) {

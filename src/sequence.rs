@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::batch::stack::{Row, Stack};
+use crate::batch::stack::{Row, RowBlock, Stack};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A collection of samples addressed by index, `0..len`.
@@ -20,8 +20,8 @@ use crate::error::{Error, ErrorKind, Result};
 ///    What is random happens in [`augment`](crate::LoaderBuilder::augment), with the visit's own stream.
 /// 4. `get` may be called from many threads at once, and may itself run threads, block or start a loader. The thread
 ///    that takes the batches is one of them: it loads samples itself where that is quicker than to be woken.
-/// 5. If `layout` is `Some`, every sample has that layout, and `get_into` writes every element of the row, the same
-///    values that `get` returns.
+/// 5. If `layout` is `Some`, every sample has that layout, and `get_into` and `get_many_into` write every element of the
+///    rows, the same values that `get` returns.
 /// 6. Only a sequence whose `barrier` is true may change what it yields, and only in `on_epoch_start`.
 ///
 /// # Examples
@@ -86,6 +86,49 @@ pub trait Sequence: Send + Sync {
         check_layout(&sample, self.layout())?;
         sample.write(row);
         Ok(())
+    }
+
+    /// Writes the samples at `indices` to the rows of `block`, from the first on, and returns how many it wrote; `None`
+    /// if it has no way to write many that is quicker than [`get_into`](Self::get_into) one by one. Called only if
+    /// [`layout`](Self::layout) is `Some`, with indices below `len` and as many rows.
+    ///
+    /// For samples that cost so little that a call for each would show. One that cannot be loaded ends it: the loader asks
+    /// `get_into` for that one and for those after it. Whether there is a way must not depend on the indices; there may be
+    /// none of these.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use procession::{Result, Row, RowBlock, Sequence};
+    ///
+    /// /// Pairs of neighbours in a list.
+    /// struct Neighbours(Vec<f32>);
+    ///
+    /// impl Sequence for Neighbours {
+    ///     type Sample = [f32; 2];
+    ///     fn len(&self) -> usize {
+    ///         self.0.len() - 1
+    ///     }
+    ///     fn get(&self, index: usize) -> Result<[f32; 2]> {
+    ///         Ok([self.0[index], self.0[index + 1]])
+    ///     }
+    ///     fn get_many_into(&self, indices: &[u64], block: &mut RowBlock<'_, '_, [f32; 2]>) -> Option<usize> {
+    ///         for (pair, &index) in block.elements().chunks_exact_mut(2).zip(indices) {
+    ///             pair.copy_from_slice(&self.0[index as usize..][..2]);
+    ///         }
+    ///         Some(indices.len())
+    ///     }
+    /// }
+    ///
+    /// procession::testing::check_rows(&Neighbours(vec![0.0, 0.5, 0.25, 1.0]));
+    /// ```
+    #[inline]
+    fn get_many_into(&self, indices: &[u64], block: &mut RowBlock<'_, '_, Self::Sample>) -> Option<usize>
+    where
+        Self::Sample: Stack,
+    {
+        let _ = (indices, block);
+        None
     }
 
     /// The memory that the sample at `index` will take once loaded, in bytes, if that is known without loading it.
@@ -166,6 +209,13 @@ macro_rules! forward {
                 Self::Sample: Stack,
             {
                 self.deref().get_into(index, row)
+            }
+            #[inline]
+            fn get_many_into(&self, indices: &[u64], block: &mut RowBlock<'_, '_, Self::Sample>) -> Option<usize>
+            where
+                Self::Sample: Stack,
+            {
+                self.deref().get_many_into(indices, block)
             }
             fn size_bytes(&self, index: usize) -> Option<usize> {
                 self.deref().size_bytes(index)

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::batch::stack::{Row, Stack};
+use crate::batch::stack::{Row, RowBlock, Stack};
 use crate::error::{BoxError, Error, Result};
 #[cfg(feature = "async")]
 use crate::remote::AsyncSequence;
@@ -30,8 +30,8 @@ impl Timer {
         Self { on, source: Duration::ZERO }
     }
 
-    pub(crate) fn source(&self) -> Option<Duration> {
-        self.on.then_some(self.source)
+    pub(crate) fn source(&self) -> Duration {
+        self.source
     }
 
     #[inline]
@@ -80,6 +80,15 @@ pub trait Stage: Send + Sync + 'static {
     {
         self.load(visit, input, timer)?.write(row);
         Ok(())
+    }
+    /// Writes samples to their rows, as many as it can from the first on; 0 if it is to be asked for one after the other.
+    /// Called only if `layout` is known, with indices that the source has.
+    fn load_many_into(&self, indices: &[u64], block: &mut RowBlock<'_, '_, Self::Sample>, timer: &mut Timer) -> usize
+    where
+        Self::Sample: Stack,
+    {
+        let _ = (indices, block, timer);
+        0
     }
     /// The memory that a sample takes, in bytes, if it is known without loading it.
     fn size_bytes(&self, index: usize) -> Option<usize> {
@@ -146,6 +155,13 @@ impl<S: Sequence + 'static> Stage for Root<S> {
         S::Sample: Stack,
     {
         timer.time(|| self.0.get_into(visit.index() as usize, row))
+    }
+    #[inline]
+    fn load_many_into(&self, indices: &[u64], block: &mut RowBlock<'_, '_, S::Sample>, timer: &mut Timer) -> usize
+    where
+        S::Sample: Stack,
+    {
+        timer.time(|| self.0.get_many_into(indices, block)).unwrap_or(0)
     }
     fn size_bytes(&self, index: usize) -> Option<usize> {
         self.0.size_bytes(index)

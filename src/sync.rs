@@ -1,4 +1,5 @@
-//! What the threads share, from the standard library or, under `--cfg loom`, from the model checker.
+//! What the threads share, from the standard library or, under `--cfg loom`, from the model checker. Under
+//! `--cfg procession_counting` thin wrappers count what is done with it.
 //!
 //! Everything that the engine's correctness hangs on goes through here; a lock or an atomic from elsewhere would be
 //! invisible to the model.
@@ -7,6 +8,8 @@
 pub(crate) use self::tasks::{AbortHandle, Notify, spawn};
 #[cfg(loom)]
 pub(crate) use self::{clock::Instant, parking::park};
+#[cfg(all(not(loom), procession_counting))]
+pub(crate) use crate::counting::{AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, fence, park};
 #[cfg(loom)]
 pub(crate) use loom::{
     hint,
@@ -19,12 +22,17 @@ pub(crate) use loom::{
 #[cfg(not(loom))]
 pub(crate) use std::{
     hint,
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence},
-    },
-    thread::{self, park},
+    sync::{Arc, MutexGuard, atomic::Ordering},
+    thread,
     time::Instant,
+};
+#[cfg(not(any(loom, procession_counting)))]
+pub(crate) use std::{
+    sync::{
+        Condvar, Mutex,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, fence},
+    },
+    thread::park,
 };
 #[cfg(all(not(loom), feature = "async"))]
 pub(crate) use tokio::{sync::Notify, task::AbortHandle};
@@ -36,20 +44,25 @@ use std::time::Duration;
 
 #[cfg(loom)]
 use self::parking::{Thread, current};
-#[cfg(not(loom))]
+#[cfg(all(not(loom), procession_counting))]
+use crate::counting::{Thread, current};
+#[cfg(not(any(loom, procession_counting)))]
 use std::thread::{Thread, current};
 
 /// Locks. No user code runs while one of the engine's locks is held, so a poisoned lock guards whole data.
+#[cfg_attr(procession_counting, track_caller)]
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Waits on a condition variable.
+#[cfg_attr(procession_counting, track_caller)]
 pub(crate) fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
     condvar.wait(guard).unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Waits on a condition variable until a moment at the latest.
+#[cfg_attr(procession_counting, track_caller)]
 pub(crate) fn wait_until<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>, moment: Instant) -> MutexGuard<'a, T> {
     let left = moment.saturating_duration_since(Instant::now());
     condvar.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0

@@ -27,7 +27,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::batch::rows::{Ledger, Rows};
-use crate::batch::stack::{Row, Stack};
+use crate::batch::stack::{Row, RowBlock, Stack, block};
 use crate::compose::knows_as;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sequence::{Sequence, check_index};
@@ -117,6 +117,7 @@ where
         let expected = batch_of_one::<S::Sample>(&layout, None, |row| sample.write(row));
         assert_eq!(in_place, expected, "clause 5: `get_into` writes another sample {index} than `get` returns");
     }
+    check_many(sequence, &layout);
     if let Some(row_bytes) = S::Sample::row_bytes(&layout) {
         for index in 0..len {
             let size_bytes = sequence.size_bytes(index).unwrap_or(row_bytes);
@@ -127,6 +128,48 @@ where
         }
     }
     assert_eq!(sequence.layout(), Some(layout), "clause 5: the layout is another one at the second call");
+}
+
+/// Checks that what is written many at a time is what `get` returns: in this order, in another one, each alone, and none.
+fn check_many<S>(sequence: &S, layout: &<S::Sample as Stack>::Layout)
+where
+    S: Sequence + ?Sized,
+    S::Sample: Stack + PartialEq + fmt::Debug,
+    <S::Sample as Stack>::Batch: PartialEq + fmt::Debug,
+{
+    let len = sequence.len() as u64;
+    let in_order: Vec<u64> = (0..len).collect();
+    let mixed: Vec<u64> = (0..len).rev().flat_map(|index| [index, index / 2]).collect();
+    let alone = in_order.chunks(1);
+    let mut ways = Vec::new();
+    for indices in [&[][..], &in_order, &mixed].into_iter().chain(alone) {
+        let batch = |write: &mut dyn FnMut(&mut RowBlock<'_, '_, S::Sample>)| {
+            let columns =
+                S::Sample::columns(layout, indices.len(), None).expect("as many rows as there are samples fit");
+            let rows = Rows::new(columns, indices.len(), Ledger::default());
+            let mut chunk = rows.claim(0..indices.len());
+            write(&mut block::<S::Sample>(&mut chunk, indices.len()));
+            drop(chunk);
+            S::Sample::finish(rows.into_parts().0, layout, indices.len(), None)
+        };
+        let mut written = None;
+        let at_once = batch(&mut |block| written = sequence.get_many_into(indices, block));
+        ways.push(written.is_some());
+        if let Some(written) = written {
+            assert_eq!(written, indices.len(), "clause 5: `get_many_into({indices:?})` left off");
+            let expected = batch(&mut |block| {
+                for (row, &index) in indices.iter().enumerate() {
+                    load(sequence, index as usize).write(block.row(row));
+                }
+            });
+            assert_eq!(
+                at_once, expected,
+                "clause 5: `get_many_into({indices:?})` writes other samples than `get` returns"
+            );
+        }
+    }
+    let same = ways.iter().all(|way| *way == ways[0]);
+    assert!(same, "whether `get_many_into` has a way depends on the indices");
 }
 
 fn load<S: Sequence + ?Sized>(sequence: &S, index: usize) -> S::Sample {

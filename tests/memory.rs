@@ -1,38 +1,17 @@
 //! What is allocated, counted: nothing per sample in the steady state, and nothing that stays after early drops.
 //!
 //! One test in a process of its own, as the count is of the whole process.
-#![allow(unsafe_code, reason = "a global allocator that counts")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+#[path = "common/counting.rs"]
+mod counting;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ndarray::{Array1, Array2};
 use procession::source::Idx;
 use procession::{Loader, SequenceExt, Window, from_fill};
 
-struct Counting;
-
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-static LIVE_BYTES: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: everything is passed on to the system's allocator; the counts do not touch memory.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        LIVE_BYTES.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promise about the layout is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE_BYTES.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the pointer came from `alloc` above, with this layout.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use counting::{ALLOCATIONS, LIVE_BYTES, PEAK_BYTES};
 
 /// The allocations that each batch of the later epochs costs.
 fn per_batch<B: Send + 'static>(loader: &Loader<B>) -> f64 {
@@ -52,8 +31,69 @@ fn per_batch<B: Send + 'static>(loader: &Loader<B>) -> f64 {
     (ALLOCATIONS.load(Ordering::Relaxed) - before) as f64 / f64::from(batches)
 }
 
+const MIB: usize = 1 << 20;
+
+/// The most bytes that were live at once while batches were taken, beyond those before. The first batch is taken when as
+/// many samples are loaded as the window has room for, which workers do without being asked.
+fn peak_of<B: Send + 'static>(build: impl FnOnce() -> Loader<B>, loaded: &AtomicUsize, room: usize) -> usize {
+    let before = LIVE_BYTES.load(Ordering::Relaxed);
+    PEAK_BYTES.store(before, Ordering::Relaxed);
+    let loader = build();
+    loaded.store(0, Ordering::Relaxed);
+    let mut epoch = loader.epoch(0);
+    while loaded.load(Ordering::Relaxed) < room {
+        std::thread::yield_now();
+    }
+    epoch.by_ref().for_each(|batch| drop(batch.expect("no sample fails")));
+    PEAK_BYTES.load(Ordering::Relaxed) - before
+}
+
+/// The window bounds the bytes that are live, whatever the number of workers.
+fn the_window_bounds_memory() {
+    const BATCH: usize = 4;
+    let loaded = std::sync::Arc::new(AtomicUsize::new(0));
+    let count = || std::sync::Arc::clone(&loaded);
+    for workers in [1, 4, 16] {
+        // Threads, their accounts, and what a batch has besides its rows.
+        let constant = MIB / 2;
+        for (window, room) in [(Window::Batches(2), 2 * BATCH), (Window::Batches(6), 6 * BATCH)] {
+            let counted = count();
+            let rows = from_fill(60, MIB, move |index, row: &mut [u8]| {
+                row.fill(index as u8);
+                counted.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            });
+            let build = || Loader::builder(rows).batch_size(BATCH).workers(workers).window(window).build();
+            let peak = peak_of(|| build().expect("the options are sound"), &loaded, room);
+            // The window, and the batch that the consumer holds.
+            let most = (room + BATCH) * MIB + constant;
+            assert!(
+                (room * MIB..=most).contains(&peak),
+                "{peak} bytes at most with {workers} workers, expected {most} for a window of {room} samples"
+            );
+        }
+        let (counted, limit) = (count(), 12);
+        let vectors = procession::from_fn(60, move |index| {
+            let sample = vec![index as u8; MIB];
+            counted.fetch_add(1, Ordering::Relaxed);
+            sample
+        });
+        let loader = Loader::builder(vectors).collate(Ok).measure(|sample: &Vec<u8>| sample.len()).batch_size(BATCH);
+        let build = || loader.workers(workers).window(Window::Bytes((limit * MIB) as u64)).build();
+        let peak = peak_of(|| build().expect("the options are sound"), &loaded, limit);
+        // The size of a sample is known once one is there, and until then there is one at a time; all are of that size.
+        let most = (limit + BATCH) * MIB + constant;
+        assert!(
+            (limit * MIB..=most).contains(&peak),
+            "{peak} bytes at most with {workers} workers, expected {most} for a window of {limit} MiB"
+        );
+    }
+}
+
 #[test]
 fn memory() {
+    the_window_bounds_memory();
+
     // A few for each batch, whatever its number of samples: 256 here.
     let rows = 20_000;
     let labels: Array1<u32> = (0..rows as u32).collect();

@@ -9,6 +9,9 @@
 )]
 #![cfg(target_os = "linux")]
 
+#[path = "common/resources.rs"]
+mod resources;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,6 +21,8 @@ use std::time::Duration;
 use procession::{AsyncSequence, Error, ErrorKind, Loader, Result, Retry, Sampler, Shuffle};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+
+use resources::{Resources, num_loader_threads};
 
 const LEN: usize = 2_000;
 const NUMBERS: usize = 200;
@@ -138,15 +143,6 @@ impl AsyncSequence for Service {
     }
 }
 
-/// Memory in use, threads and open files of this process.
-fn resources() -> (u64, usize, usize) {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    let kilobytes = resident.trim().trim_end_matches(" kB").trim().parse().unwrap();
-    let entries = |folder: &str| std::fs::read_dir(folder).unwrap().count();
-    (kilobytes, entries("/proc/self/task"), entries("/proc/self/fd"))
-}
-
 #[test]
 fn every_sample_comes_once_and_nothing_grows() {
     let num_epochs = std::env::var("PROCESSION_EPOCHS").ok().and_then(|text| text.parse().ok()).unwrap_or(5);
@@ -174,7 +170,7 @@ fn every_sample_comes_once_and_nothing_grows() {
         .build()
         .unwrap();
     let mut after_warm_up = None;
-    let mut most = (0, 0, 0);
+    let mut most = Resources::now();
     for (number, mut epoch) in loader.epochs(0..num_epochs).enumerate() {
         let mut position = 0;
         for batch in &mut epoch {
@@ -192,29 +188,26 @@ fn every_sample_comes_once_and_nothing_grows() {
         }
         assert_eq!(position, LEN as u64);
         assert!(epoch.receipt().is_complete() && epoch.receipt().delivered == LEN as u64);
-        let now = resources();
-        most = (most.0.max(now.0), most.1.max(now.1), most.2.max(now.2));
+        most = most.max(Resources::now());
         if number == num_epochs as usize / 5 {
             after_warm_up = Some(most);
         }
     }
     let requests = loader.report().requests.unwrap();
     println!(
-        "{num_epochs} epochs of {LEN}: {requests:?}\n{counts:?}\nKiB, threads, files: {after_warm_up:?}, {most:?}"
+        "{num_epochs} epochs of {LEN}: {requests:?}\n{counts:?}\nafter the warm-up {after_warm_up:?}, at most {most:?}"
     );
     // Each failure was met and made up for.
     assert_eq!(requests.num_sent - requests.num_failed, num_epochs * LEN as u64);
     for count in [&counts.failed, &counts.stalled, &counts.dropped] {
         assert!(count.load(Ordering::Relaxed) > 0);
     }
-    let (memory, threads, files) = after_warm_up.unwrap();
+    let before = after_warm_up.unwrap();
     // The allocator's pages, and connections that were given up and not closed yet, vary by a little.
-    assert!(most.0 < memory + 8 * 1024, "memory grew from {memory} to {} KiB", most.0);
-    assert!(most.1 <= threads, "threads grew from {threads} to {}", most.1);
-    assert!(most.2 < files + 100, "open files grew from {files} to {}", most.2);
+    assert!(most.resident_kib < before.resident_kib + 8 * 1024, "memory grew from {before:?} to {most:?}");
+    assert!(most.num_threads <= before.num_threads, "threads grew from {before:?} to {most:?}");
+    assert!(most.num_files < before.num_files + 100, "open files grew from {before:?} to {most:?}");
     // What is left of the loader goes with it.
     drop(loader);
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-    let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
-    assert_eq!(names.filter(|name| name.starts_with("procession-")).count(), 0);
+    assert_eq!(num_loader_threads(), 0);
 }

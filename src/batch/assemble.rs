@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::marker::PhantomData;
 
 use super::rows::{Buffer, Columns, RowsMut};
-use super::stack::Stack;
+use super::stack::{Stack, block};
 use crate::error::{Error, ErrorKind, Result};
 use crate::rng::{Visit, VisitRng};
 use crate::stage::{Stage, Timer};
@@ -40,6 +40,16 @@ pub trait Assemble<P: Stage>: Send + Sync + 'static {
         row: usize,
         timer: &mut Timer,
     ) -> Result<()>;
+    /// Loads samples straight into the rows of a chunk, as many as are loaded in one call, from the first on.
+    fn load_many_into(
+        &self,
+        _stage: &P,
+        _indices: &[u64],
+        _chunk: &mut <Self::Columns as Columns>::Chunk<'_>,
+        _timer: &mut Timer,
+    ) -> usize {
+        0
+    }
     /// Whether `finish` costs next to nothing.
     fn is_light(&self) -> bool {
         false
@@ -108,6 +118,16 @@ where
         timer: &mut Timer,
     ) -> Result<()> {
         stage.load_into(visit, input, P::Sample::row(chunk, row), timer)
+    }
+    #[inline]
+    fn load_many_into(
+        &self,
+        stage: &P,
+        indices: &[u64],
+        chunk: &mut <Self::Columns as Columns>::Chunk<'_>,
+        timer: &mut Timer,
+    ) -> usize {
+        stage.load_many_into(indices, &mut block::<P::Sample>(chunk, indices.len()), timer)
     }
     fn finish(
         &self,

@@ -105,6 +105,12 @@ impl<T> RowsMut<'_, T> {
         self.elements
     }
 
+    /// The elements of some of them.
+    #[inline]
+    pub(crate) fn rows(&mut self, rows: Range<usize>) -> &mut [T] {
+        &mut self.elements[rows.start * self.row_len..rows.end * self.row_len]
+    }
+
     /// One of the rows, counted from the first of these.
     #[inline]
     pub(crate) fn row(&mut self, row: usize) -> &mut [T] {

@@ -1,6 +1,9 @@
 //! How samples of a type stack into a batch: numbers into a vector, arrays into an array with one axis more, tuples
 //! member by member, strings into a list.
 
+use std::fmt;
+use std::ops::Range;
+
 use ndarray::{Array, Array1, Array2, ArrayView, Dimension, Ix1, RemoveAxis};
 
 use super::rows::{Buffer, Columns, RowsMut};
@@ -12,6 +15,70 @@ use crate::sequence::Sequence;
 /// For a number it is `&mut` that number; for arrays and vectors the elements in C order as a slice; for a string the
 /// string; for a tuple the tuple of its members' rows.
 pub type Row<'a, S> = <S as Stack>::Row<'a>;
+
+/// Consecutive rows of a batch, for a sequence that writes many samples in one call
+/// ([`get_many_into`](Sequence::get_many_into)).
+pub struct RowBlock<'b, 'c, S: Stack> {
+    chunk: &'b mut <S::Columns as Columns>::Chunk<'c>,
+    // Invariant: a part of the chunk's rows.
+    rows: Range<usize>,
+}
+
+impl<'c, S: Stack> RowBlock<'_, 'c, S> {
+    /// The number of rows.
+    #[allow(clippy::len_without_is_empty, reason = "there is nothing to do with no rows")]
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// One of the rows, counted from the first of these.
+    ///
+    /// # Panics
+    ///
+    /// If `row` is at or beyond the number of rows.
+    #[inline]
+    pub fn row(&mut self, row: usize) -> Row<'_, S> {
+        assert!(row < self.rows.len(), "row {row} of a block of {}", self.rows.len());
+        S::row(self.chunk, self.rows.start + row)
+    }
+
+    /// Some of the rows.
+    ///
+    /// # Panics
+    ///
+    /// If they are not a part of these.
+    pub fn part(&mut self, rows: Range<usize>) -> RowBlock<'_, 'c, S> {
+        assert!(
+            rows.start <= rows.end && rows.end <= self.rows.len(),
+            "rows {rows:?} of a block of {}",
+            self.rows.len()
+        );
+        RowBlock { chunk: self.chunk, rows: self.rows.start + rows.start..self.rows.start + rows.end }
+    }
+}
+
+impl<S: Stack<Columns = Buffer<T>>, T: Send + 'static> RowBlock<'_, '_, S> {
+    /// The elements of all the rows, row after row, where samples are numbers, arrays or vectors.
+    #[inline]
+    pub fn elements(&mut self) -> &mut [T] {
+        self.chunk.rows(self.rows.clone())
+    }
+}
+
+impl<S: Stack> fmt::Debug for RowBlock<'_, '_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RowBlock").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// A block of all rows of a chunk.
+#[inline]
+pub(crate) fn block<'b, 'c, S: Stack>(
+    chunk: &'b mut <S::Columns as Columns>::Chunk<'c>,
+    num_rows: usize,
+) -> RowBlock<'b, 'c, S> {
+    RowBlock { chunk, rows: 0..num_rows }
+}
 
 /// What an array that stacks may hold: any plain number, also one of another crate (`half::f16`, say).
 pub trait Element: Copy + Default + Send + Sync + 'static {}
@@ -84,6 +151,16 @@ pub trait Stack: Sized + Send + 'static + Sealed {
     fn zip_get_into<Z: Zipped<Self>>(zip: &Z, index: usize, row: Self::Row<'_>) -> Result<()> {
         zip.get(index)?.write(row);
         Ok(())
+    }
+    /// Writes many pairs, each member by its own sequence.
+    #[doc(hidden)]
+    fn zip_get_many_into<Z: Zipped<Self>>(
+        zip: &Z,
+        indices: &[u64],
+        block: &mut RowBlock<'_, '_, Self>,
+    ) -> Option<usize> {
+        let _ = (zip, indices, block);
+        None
     }
 }
 
@@ -471,6 +548,20 @@ tuple! { stack A 0 a, B 1 b =>
         let (left, right) = zip.parts();
         left.get_into(index, row.0)?;
         right.get_into(index, row.1)
+    }
+    fn zip_get_many_into<Z: Zipped<Self>>(
+        zip: &Z,
+        indices: &[u64],
+        block: &mut RowBlock<'_, '_, Self>,
+    ) -> Option<usize> {
+        let (left, right) = zip.parts();
+        let rows = block.rows.clone();
+        let mut right_block = RowBlock { chunk: &mut block.chunk.1, rows: rows.clone() };
+        // One that writes them one by one is not asked for many, so that no sample is loaded twice.
+        right.get_many_into(&[], &mut right_block.part(0..0))?;
+        let mut left_block = RowBlock { chunk: &mut block.chunk.0, rows };
+        let count = left.get_many_into(indices, &mut left_block)?;
+        right.get_many_into(&indices[..count], &mut right_block.part(0..count))
     }
 }
 tuple!(A 0 a, B 1 b, C 2 c);

@@ -349,6 +349,31 @@ macro_rules! loads_as {
         {
             $self.$inner.get_into($at, row)
         }
+        fn get_many_into(
+            &$self,
+            indices: &[u64],
+            block: &mut $crate::batch::stack::RowBlock<'_, '_, Self::Sample>,
+        ) -> Option<usize>
+        where
+            Self::Sample: $crate::batch::stack::Stack,
+        {
+            // Some at a time, so that the other's indices need no memory.
+            let mut theirs = [0; 64];
+            let mut written = $self.$inner.get_many_into(&[], &mut block.part(0..0))?;
+            for indices in indices.chunks(theirs.len()) {
+                for (their, $index) in theirs.iter_mut().zip(indices) {
+                    let $index = *$index as usize;
+                    *their = $at as u64;
+                }
+                let rows = written..written + indices.len();
+                let count = $self.$inner.get_many_into(&theirs[..indices.len()], &mut block.part(rows))?;
+                written += count;
+                if count < indices.len() {
+                    break;
+                }
+            }
+            Some(written)
+        }
         fn size_bytes(&$self, $index: usize) -> Option<usize> {
             $self.$inner.size_bytes($at)
         }

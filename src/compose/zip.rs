@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::batch::stack::{Row, Stack, Zipped};
+use crate::batch::stack::{Row, RowBlock, Stack, Zipped};
 use crate::error::{Error, Result};
 use crate::sequence::Sequence;
 
@@ -56,6 +56,13 @@ impl<A: Sequence, B: Sequence> Sequence for (A, B) {
         Self::Sample: Stack,
     {
         Self::Sample::zip_get_into(self, index, row)
+    }
+    #[inline]
+    fn get_many_into(&self, indices: &[u64], block: &mut RowBlock<'_, '_, Self::Sample>) -> Option<usize>
+    where
+        Self::Sample: Stack,
+    {
+        Self::Sample::zip_get_many_into(self, indices, block)
     }
     fn size_bytes(&self, index: usize) -> Option<usize> {
         Some(self.0.size_bytes(index)? + self.1.size_bytes(index)?)

@@ -67,7 +67,12 @@ impl<P: Stage<Input = ()>, A: Assemble<P>> BatchJob<P, A> {
     ) {
         let recipe = &*self.recipe;
         let mut chunk = body.rows.claim(rows.clone());
-        let mut at = 0;
+        // If that panics nobody knows at which sample, and one by one will tell.
+        let many = all_below(indices, recipe.len);
+        let many = AssertUnwindSafe(|| {
+            if many { recipe.assemble.load_many_into(&recipe.stage, indices, &mut chunk, timer) } else { 0 }
+        });
+        let mut at = catch_unwind(many).unwrap_or(0).min(rows.len());
         while at < rows.len() && !breaker.is_broken() {
             // One `catch_unwind` for as many samples as go well. Which one it is at is noted for when one does not;
             // a cell keeps the count itself out of memory.
@@ -140,6 +145,32 @@ impl<P: Stage<Input = ()>, A: Assemble<P>> BatchJob<P, A> {
         })
     }
 
+    /// Loads rows from `first_row` on. Returns the memory that they take, if it is asked to weigh them.
+    fn load_rows(
+        &self,
+        partial: &Partial<P, A>,
+        first_row: usize,
+        indices: &[u64],
+        context: Context<'_>,
+        timer: &mut Timer,
+    ) -> u64 {
+        let rows = first_row..first_row + indices.len();
+        let body = partial.body.get().and_then(|body| body.as_ref().ok());
+        let body = body.filter(|_| self.recipe.fixed_layout.is_some());
+        let fixed_bytes = self.fixed_bytes(partial.plan.num_rows);
+        match body {
+            Some(body) if !context.weigh || fixed_bytes.is_some() => {
+                self.load_in_place(partial, body, rows, indices, context.breaker, timer);
+                // The rows of a batch are allocated together, and count with the first one.
+                if first_row == 0 { fixed_bytes.unwrap_or(0) } else { 0 }
+            }
+            _ => {
+                let rows = rows.zip(indices).take_while(|_| !context.breaker.is_broken());
+                rows.map(|(row, &index)| self.load_and_put(partial, row, index, context.breaker, timer)).sum()
+            }
+        }
+    }
+
     /// Loads one row apart and puts it in its place. Returns the memory it takes.
     fn load_and_put(
         &self,
@@ -172,33 +203,19 @@ impl<P: Stage<Input = ()>, A: Assemble<P>> LoadJob for BatchJob<P, A> {
         let _pass = recipe.gate.as_ref().map(Gate::pass);
         #[allow(clippy::let_unit_value, reason = "a guard with the feature `tracing`")]
         let _span = trace::load(partial.epoch, partial.plan.number);
-        let mut timer = Timer::new(context.meter.times_stages());
-        let start = timer.source().map(|_| Instant::now());
         let mut indices = partial.indices.claim(rows.clone());
         let indices = indices.elements();
         self.draw(partial, rows.clone(), indices);
-        let body = partial.body.get().and_then(|body| body.as_ref().ok()).filter(|_| recipe.fixed_layout.is_some());
-        let fixed_bytes = self.fixed_bytes(partial.plan.num_rows);
-        let bytes = match body {
-            Some(body) if !context.weigh || fixed_bytes.is_some() => {
-                self.load_in_place(partial, body, rows.clone(), indices, context.breaker, &mut timer);
-                if rows.start == 0 { fixed_bytes.unwrap_or(0) } else { 0 }
-            }
-            _ => {
-                let mut bytes = 0;
-                for (row, &index) in rows.zip(&*indices) {
-                    if context.breaker.is_broken() {
-                        break;
-                    }
-                    bytes += self.load_and_put(partial, row, index, context.breaker, &mut timer);
-                }
-                bytes
-            }
-        };
-        if let (Some(start), Some(source)) = (start, timer.source()) {
-            context.meter.record_stages(source, start.elapsed());
+        // The first so many tell how the time is shared among the stages; the clock is not read for the others.
+        let num_staged = context.meter.num_staged().min(rows.len());
+        let (staged, others) = indices.split_at(num_staged);
+        let mut bytes = 0;
+        if num_staged > 0 {
+            let (mut timer, start) = (Timer::new(true), Instant::now());
+            bytes += self.load_rows(partial, rows.start, staged, context, &mut timer);
+            context.meter.record_stages(timer.source(), start.elapsed());
         }
-        bytes
+        bytes + self.load_rows(partial, rows.start + num_staged, others, context, &mut Timer::new(false))
     }
 
     fn begin_apart(&self) {
@@ -215,11 +232,11 @@ impl<P: Stage<Input = ()>, A: Assemble<P>> LoadJob for BatchJob<P, A> {
         let (index, drawn) = self.draw_one(epoch, position);
         let visit = self.recipe.visit(epoch, position, index);
         let sample = drawn.and_then(|()| {
-            let mut timer = Timer::new(context.meter.times_stages());
-            let start = Instant::now();
+            let staged = context.meter.num_staged() > 0;
+            let (mut timer, start) = (Timer::new(staged), Instant::now());
             let sample = self.load_one(&visit, context.breaker, &mut timer);
-            if let Some(source) = timer.source() {
-                context.meter.record_stages(source, start.elapsed());
+            if staged {
+                context.meter.record_stages(timer.source(), start.elapsed());
             }
             sample.map_err(|error| self.recipe.locate(error, &visit))
         });
@@ -230,5 +247,31 @@ impl<P: Stage<Input = ()>, A: Assemble<P>> LoadJob for BatchJob<P, A> {
         if let Some(gate) = &self.recipe.gate {
             gate.leave();
         }
+    }
+}
+
+/// Whether all of the indices are below a length. Without a branch or a comparison inside, which vectorises on any
+/// machine.
+fn all_below(indices: &[u64], len: u64) -> bool {
+    const TOP: u64 = 1 << 63;
+    // Of numbers below 2^63 a difference that is negative has its highest bit set.
+    let beyond = indices.iter().fold(0, |beyond, &index| beyond | index | len.wrapping_sub(1).wrapping_sub(index));
+    len > 0 && len <= TOP && beyond & TOP == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::all_below;
+
+    #[test]
+    fn indices_at_or_beyond_the_length_are_found() {
+        const TOP: u64 = 1 << 63;
+        for len in [1, 2, 3, 100, TOP - 1, TOP] {
+            for index in [0, 1, 2, 3, 99, 100, 101, TOP - 2, TOP - 1, TOP, TOP + 1, u64::MAX - 1, u64::MAX] {
+                assert_eq!(all_below(&[0, index, 0], len), index < len, "{index} of {len}");
+            }
+        }
+        assert!(all_below(&[], 5));
+        assert!(!all_below(&[0], 0));
     }
 }

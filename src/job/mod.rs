@@ -141,19 +141,16 @@ impl<P: Stage, A: Assemble<P>> Job for BatchJob<P, A> {
         let indices = std::mem::take(&mut cargo.indices);
         let ledger = std::mem::take(&mut cargo.ledgers[0]);
         let num_rows = plan.num_rows as usize;
-        let partial = Partial {
+        // Where there is no memory for it, each row says so.
+        let body = recipe.fixed_layout.as_ref().map(|layout| recipe.body_for(layout.clone(), num_rows, &mut cargo));
+        Partial {
             epoch,
             plan,
             indices: Rows::new(Buffer::new(indices, num_rows, 1).expect("128 MiB at most"), num_rows, ledger),
-            body: OnceLock::new(),
+            body: body.map_or_else(OnceLock::new, OnceLock::from),
             cargo: Mutex::new(cargo),
             troubles: Mutex::new(Vec::new()),
-        };
-        if let Some(layout) = &recipe.fixed_layout {
-            // Where there is no memory for it, each row says so.
-            drop(partial.body(recipe, || layout.clone()));
         }
-        partial
     }
 
     fn timed_out(&self, seq: u64, row: usize, timeout: Duration) -> Loaded<P::Sample> {

@@ -7,8 +7,9 @@ use std::marker::PhantomData;
 
 use ndarray::{Array, Array1, Axis, Dimension, IntoDimension, Ix, Ix2, Ix3, Ix4, Ix5, Ix6, RemoveAxis};
 
-use super::{array_layout, array_row};
-use crate::batch::stack::{Element, Row, Stack, write_array};
+use super::gather::gather;
+use super::{array_layout, array_row, array_rows};
+use crate::batch::stack::{Element, Row, RowBlock, Stack, write_array};
 use crate::error::{BoxError, Error, Result};
 use crate::sequence::{Sequence, check_index};
 
@@ -41,6 +42,14 @@ impl<T: Clone + Send + Sync + 'static> Sequence for Vec<T> {
         self[index].write(row);
         Ok(())
     }
+
+    fn get_many_into(&self, indices: &[u64], block: &mut RowBlock<'_, '_, T>) -> Option<usize>
+    where
+        T: Stack,
+    {
+        indices.iter().enumerate().for_each(|(row, &index)| self[index as usize].write(block.row(row)));
+        Some(indices.len())
+    }
 }
 
 /// A vector of numbers is a sequence of numbers: labels, say.
@@ -69,6 +78,13 @@ impl<T: Clone + Send + Sync + 'static> Sequence for Array1<T> {
     {
         self[index].write(row);
         Ok(())
+    }
+    fn get_many_into(&self, indices: &[u64], block: &mut RowBlock<'_, '_, T>) -> Option<usize>
+    where
+        T: Stack,
+    {
+        indices.iter().enumerate().for_each(|(row, &index)| self[index as usize].write(block.row(row)));
+        Some(indices.len())
     }
 }
 
@@ -104,6 +120,16 @@ macro_rules! rows_of_arrays {
                 let row = array_row::<T, <$dimension as Dimension>::Smaller>(row);
                 write_array(self.index_axis(Axis(0), index), row);
                 Ok(())
+            }
+            fn get_many_into(&self, indices: &[u64], block: &mut RowBlock<'_, '_, Self::Sample>) -> Option<usize>
+            where
+                Self::Sample: Stack,
+            {
+                // One that does not lie in C order has no rows to copy.
+                let elements = self.as_slice()?;
+                let row_len = self.shape()[1..].iter().product();
+                gather(elements, row_len, indices, array_rows::<T, <$dimension as Dimension>::Smaller>(block));
+                Some(indices.len())
             }
             fn size_bytes(&self, _index: usize) -> Option<usize> {
                 Some(self.shape()[1..].iter().product::<Ix>() * size_of::<T>())

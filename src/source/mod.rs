@@ -40,6 +40,7 @@ mod extents;
 mod files;
 #[cfg(feature = "image")]
 mod folder;
+mod gather;
 mod idx;
 #[cfg(feature = "image")]
 mod image_list;
@@ -111,7 +112,7 @@ pub use walk::{PassedOver, PassedOverReason};
 
 use ndarray::{Array, Dimension, RemoveAxis};
 
-use crate::batch::stack::{Element, Row, Stack};
+use crate::batch::stack::{Element, Row, RowBlock, Stack};
 
 // A method with the bound `Array<T, D>: Stack` cannot see what the layout and the row of an array are: the bound hides
 // the implementation. These functions have no such bound.
@@ -133,6 +134,16 @@ where
     D::Larger: RemoveAxis + Send + 'static,
 {
     row
+}
+
+/// The elements of the rows of arrays.
+#[inline]
+pub(crate) fn array_rows<'b, T: Element, D>(block: &'b mut RowBlock<'_, '_, Array<T, D>>) -> &'b mut [T]
+where
+    D: Dimension + Send + Sync + 'static,
+    D::Larger: RemoveAxis + Send + 'static,
+{
+    block.elements()
 }
 
 /// The layout of a pair.

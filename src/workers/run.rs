@@ -202,14 +202,12 @@ impl<J: Job> Run<J> {
     fn task_at(&self, cursor: u64, with_timeout: bool) -> (Task, u64) {
         let (seq, row) = self.unpack(cursor);
         let num_rows = self.job.num_rows(seq);
-        // A sample with a deadline, and one whose bytes are counted, is a task of its own. Otherwise a task has no
-        // more rows than a fair share of what the batch has left, so that all workers serve the batch that is due.
         let left = num_rows - row;
+        // A sample with a deadline, and one whose bytes are counted, is a task of its own.
         let most = if with_timeout || self.budget.is_some() {
             1
         } else {
-            let most = self.pace.samples_per_task();
-            if most >= num_rows { num_rows } else { most.min(left.div_ceil(self.num_workers().max(1))) }
+            self.pace.rows_per_task(num_rows, left, self.num_workers())
         };
         let end = row + left.min(most.max(1));
         let next = if end == num_rows { self.pack(seq + 1, 0) } else { self.pack(seq, end) };

@@ -1,5 +1,6 @@
 //! Once, in order, the same for any machine, and without a gap between epochs.
 
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex};
@@ -137,6 +138,35 @@ fn two_augmentations_have_streams_of_their_own() {
     all.sort_unstable();
     all.dedup();
     assert_eq!(all.len(), 8);
+}
+
+/// What a process that a launcher started is expected to find out: `rank/size`.
+const EXPECTED_WORLD: &str = "PROCESSION_TEST_WORLD";
+
+#[test]
+fn child_of_a_launcher() {
+    let Ok(expected) = std::env::var(EXPECTED_WORLD) else { return };
+    let world = World::from_env().unwrap();
+    assert_eq!(format!("{}/{}", world.rank(), world.size()), expected);
+}
+
+#[test]
+fn a_process_knows_its_rank_from_its_launcher() {
+    let torchrun = [("RANK", "1"), ("WORLD_SIZE", "2")];
+    let slurm = [("SLURM_PROCID", "3"), ("SLURM_NTASKS", "4")];
+    for (variables, expected) in [(&[][..], "0/1"), (&torchrun, "1/2"), (&slurm, "3/4")] {
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "delivery::child_of_a_launcher"]).env(EXPECTED_WORLD, expected);
+        // Whatever started the tests.
+        for name in ["RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID"] {
+            child.env_remove(name);
+        }
+        for name in ["WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS"] {
+            child.env_remove(name);
+        }
+        let output = child.envs(variables.iter().copied()).output().unwrap();
+        assert!(output.status.success(), "{variables:?}: {}", String::from_utf8_lossy(&output.stdout));
+    }
 }
 
 #[test]
@@ -391,11 +421,14 @@ fn held_batches_are_never_overwritten() {
 
 #[test]
 fn memory_of_dropped_batches_is_used_again() {
-    let loader = Loader::builder(vec![[1.0_f32; 64]; 256]).batch_size(16).workers(0).build().unwrap();
-    let mut addresses: Vec<usize> = loader.epoch(0).map(|batch| batch.unwrap().as_ptr() as usize).collect();
-    addresses.sort_unstable();
-    addresses.dedup();
-    assert_eq!(addresses.len(), 1, "without workers one batch is alive at a time");
+    for window in [Window::Auto, Window::Bytes(10_000)] {
+        let loader = Loader::builder(vec![[1.0_f32; 64]; 256]).batch_size(16).workers(0).window(window);
+        let loader = loader.build().unwrap();
+        let mut addresses: Vec<usize> = loader.epoch(0).map(|batch| batch.unwrap().as_ptr() as usize).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        assert_eq!(addresses.len(), 1, "without workers one batch is alive at a time, {window:?}");
+    }
 }
 
 #[test]

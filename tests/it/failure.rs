@@ -437,7 +437,7 @@ fn a_drop_waits_for_running_samples_and_no_longer() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_thousand_early_drops_leave_no_thread() {
-    use crate::support::num_loader_threads;
+    use crate::resources::num_loader_threads;
     under_watch("early drops", || {
         // Other tests of this binary have loaders too: this one runs alone in a process of its own.
         if std::env::var_os("PROCESSION_ALONE").is_none() {

@@ -14,6 +14,9 @@ mod properties;
 #[cfg(feature = "async")]
 mod remote;
 mod report;
+#[cfg(target_os = "linux")]
+#[path = "../common/resources.rs"]
+mod resources;
 mod resume;
 mod scenario;
 mod support;

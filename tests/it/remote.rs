@@ -542,7 +542,7 @@ fn loaders_leave_no_thread() {
             let mut epoch = Loader::remote(yielding(30)).map(|number| number).workers(2).build().unwrap().epoch(round);
             epoch.next().unwrap().unwrap();
         }
-        crate::support::num_loader_threads()
+        crate::resources::num_loader_threads()
     };
     under_watch("loaders", || {
         loaders(1);

@@ -1,19 +1,21 @@
 //! A use of the loader decoded from bytes, and the plain loop that says what must come of it.
 //!
 //! The properties feed it random bytes, and the fuzz target those that its coverage leads to. Every byte string is a
-//! scenario; missing bytes are zero, which stands for the plainest choice.
+//! scenario; missing bytes are zero, which stands for the plainest choice. The endurance test keeps loaders of scenarios
+//! alive, and has some of their samples stuck.
 
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 #[cfg(feature = "async")]
 use procession::EpochStream;
 use procession::{
     Batch, BlockShuffle, ClassBalanced, Epoch, Error, ErrorKind, FailureBudget, InOrder, Loader, OnFailure, Receipt,
-    Result, Retry, Row, Sampler, Sequence, Shuffle, State, Subset, Tail, Weighted, Window, WindowShuffle, World,
+    Result, Retry, Row, RowBlock, Sampler, Sequence, Shuffle, State, Subset, Tail, Weighted, Window, WindowShuffle,
+    World,
 };
 
 /// Reads choices off a byte string.
@@ -52,6 +54,66 @@ pub(crate) enum Fault {
     Panic,
     /// The sample has another shape than the others.
     Shape,
+    /// The sample does not come before the scenario lets go of it, which is after its time. Takes a time-out, and workers.
+    #[allow(dead_code, reason = "no byte string stands for it: it takes its time, and a machine that is not held up")]
+    Stuck,
+}
+
+/// How long a sample may take where none is stuck: longer than any machine makes one wait.
+const AMPLE: Duration = Duration::from_secs(60);
+
+/// How long a sample may take where some are stuck. Long for samples that are not, as the scenario is wrong if one of
+/// them is late.
+const SCARCE: Duration = Duration::from_secs(2);
+
+/// Where stuck samples wait until they are let go.
+#[derive(Debug, Default)]
+pub(crate) struct Hold {
+    releases: Mutex<u64>,
+    changed: Condvar,
+}
+
+impl Hold {
+    fn wait(&self) {
+        let releases = self.releases.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let before = *releases;
+        drop(self.changed.wait_while(releases, |now| *now == before));
+    }
+
+    #[allow(dead_code, reason = "only the endurance test has samples that are stuck")]
+    pub(crate) fn release(&self) {
+        *self.releases.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) += 1;
+        self.changed.notify_all();
+    }
+}
+
+/// What was done and met.
+#[derive(Debug, Default, Clone, Copy)]
+#[allow(dead_code, reason = "only the endurance test reads it")]
+pub(crate) struct Tally {
+    pub(crate) epochs: u64,
+    pub(crate) batches: u64,
+    pub(crate) samples: u64,
+    /// Samples that were reported as failed, by what ailed them.
+    pub(crate) errors: u64,
+    pub(crate) panics: u64,
+    pub(crate) shapes: u64,
+    pub(crate) timeouts: u64,
+    /// Epochs that were left early, for a break too.
+    pub(crate) drops: u64,
+    pub(crate) resumes: u64,
+}
+
+impl Tally {
+    fn meet(&mut self, kind: ErrorKind) {
+        match kind {
+            ErrorKind::Sample => self.errors += 1,
+            ErrorKind::Panic => self.panics += 1,
+            ErrorKind::Shape => self.shapes += 1,
+            ErrorKind::Timeout => self.timeouts += 1,
+            _ => {}
+        }
+    }
 }
 
 /// How samples reach their batch.
@@ -102,6 +164,21 @@ pub(crate) struct Scenario {
     pub(crate) foreign_runtime: bool,
     /// Whether batches are taken from a stream.
     pub(crate) stream: bool,
+    pub(crate) many: Many,
+    pub(crate) hold: Arc<Hold>,
+}
+
+/// How a sequence that writes in place answers when it is asked for many samples in one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Many {
+    /// It has no way to.
+    No,
+    /// It leaves off before a sample with a fault.
+    Whole,
+    /// The same, and after a few samples anyhow.
+    Few,
+    /// It panics where a sample does, and leaves off before one with another fault.
+    Panics,
 }
 
 impl Scenario {
@@ -164,6 +241,8 @@ impl Scenario {
             },
             foreign_runtime: choices.flag(),
             stream: choices.flag(),
+            many: [Many::No, Many::Whole, Many::Few, Many::Panics][choices.byte() as usize % 4],
+            hold: Arc::default(),
         }
     }
 
@@ -196,7 +275,7 @@ impl Scenario {
         Source { scenario: self.clone(), attempts: Mutex::default(), epoch: AtomicU64::new(u64::MAX) }
     }
 
-    fn loader(&self, workers: usize) -> Feeder {
+    pub(crate) fn loader(&self, workers: usize) -> Feeder {
         let retry = Retry::times(self.retries).backoff(Duration::ZERO, 1.0, Duration::ZERO);
         macro_rules! build {
             ($builder:expr) => {{
@@ -216,7 +295,7 @@ impl Scenario {
                     builder = builder.window(Window::Bytes(bytes));
                 }
                 if self.timeout {
-                    builder = builder.timeout(Duration::from_secs(60));
+                    builder = builder.timeout(if self.fault == Fault::Stuck { SCARCE } else { AMPLE });
                 }
                 builder.build().expect("the scenario is sound")
             }};
@@ -254,7 +333,7 @@ impl Scenario {
     }
 
     /// What the plain loop yields for an epoch, from a position on.
-    fn expected(&self, epoch: u64, from_batch: u64) -> Expected {
+    pub(crate) fn expected(&self, epoch: u64, from_batch: u64) -> Expected {
         let sampler = self.sampler();
         let n = sampler.len() as usize;
         let mut positions: Vec<u64> = (0..n as u64).collect();
@@ -279,6 +358,7 @@ impl Scenario {
                 let kind = match self.fault_of(index) {
                     Fault::Error { times } if times > self.retries => Some(ErrorKind::Sample),
                     Fault::Panic => Some(ErrorKind::Panic),
+                    Fault::Stuck => Some(ErrorKind::Timeout),
                     _ => None,
                 };
                 let sample = self.sample(epoch, position, index);
@@ -370,18 +450,18 @@ impl Scenario {
     }
 
     /// Runs the scenario and compares; says what differs.
-    pub(crate) fn check(&self) -> std::result::Result<(), String> {
-        let feeder = self.loader(self.workers);
+    pub(crate) fn check(&self) -> std::result::Result<Tally, String> {
+        let mut tally = Tally::default();
         let end = self.first_epoch + self.num_epochs;
-        let state = feeder.iterate(self, self.first_epoch..end, None)?;
-        match state {
-            Some(state) => {
-                let text = state.to_string();
-                let state: State = text.parse().map_err(|error| format!("{text}: {error}"))?;
-                self.loader(self.workers_after_resume).iterate(self, self.first_epoch..end, Some(state)).map(drop)
-            }
-            None => Ok(()),
+        let state = self.loader(self.workers).iterate(self, self.first_epoch..end, None, &mut tally)?;
+        if let Some(state) = state {
+            let text = state.to_string();
+            let state: State = text.parse().map_err(|error| format!("{text}: {error}"))?;
+            let rest = Self { resume_after: None, ..self.clone() };
+            let loader = self.loader(self.workers_after_resume);
+            loader.iterate(&rest, self.first_epoch..end, Some(state), &mut tally)?;
         }
+        Ok(tally)
     }
 }
 
@@ -392,30 +472,35 @@ pub(crate) enum Item {
 }
 
 #[derive(Debug, Default)]
-struct Expected {
+pub(crate) struct Expected {
     items: Vec<Item>,
-    skipped: Vec<(u64, u64)>,
+    pub(crate) skipped: Vec<(u64, u64)>,
     expected: u64,
     num_batches: u64,
 }
 
-enum Feeder {
+/// A loader of either kind of batch.
+pub(crate) enum Feeder {
     Arrays(Loader<ndarray::Array2<u64>>),
     Lists(Loader<Vec<Vec<u64>>>),
 }
 
 impl Feeder {
-    fn iterate(
+    /// Walks epochs, from a state on if there is one, and compares. The scenario may differ from that of the loader in
+    /// where epochs are left. Returns the state at which it asks for a break.
+    pub(crate) fn iterate(
         &self,
         scenario: &Scenario,
         range: std::ops::Range<u64>,
         state: Option<State>,
+        tally: &mut Tally,
     ) -> std::result::Result<Option<State>, String> {
         match self {
             Self::Arrays(loader) => {
-                iterate(loader, scenario, range, state, |rows| rows.outer_iter().map(|row| row.to_vec()).collect())
+                let rows = |rows: &ndarray::Array2<u64>| rows.outer_iter().map(|row| row.to_vec()).collect();
+                iterate(loader, scenario, range, state, tally, rows)
             }
-            Self::Lists(loader) => iterate(loader, scenario, range, state, Vec::clone),
+            Self::Lists(loader) => iterate(loader, scenario, range, state, tally, Vec::clone),
         }
     }
 }
@@ -483,13 +568,14 @@ fn iterate<B: Send + 'static>(
     scenario: &Scenario,
     range: std::ops::Range<u64>,
     state: Option<State>,
+    tally: &mut Tally,
     rows: impl Fn(&B) -> Vec<Vec<u64>> + Copy,
 ) -> std::result::Result<Option<State>, String> {
-    let resumed = state.is_some();
     let mut epochs = loader.epochs(range.clone());
     let mut from_batch = 0;
     if let Some(state) = &state {
         from_batch = state.next_batch;
+        tally.resumes += 1;
         epochs = epochs.resume(state).map_err(|error| error.to_string())?;
     }
     let mut count = 0;
@@ -502,7 +588,7 @@ fn iterate<B: Send + 'static>(
         let mut left_early = false;
         let mut break_here;
         loop {
-            break_here = !resumed && count == 0 && scenario.resume_after == Some(got.len() as u64);
+            break_here = count == 0 && scenario.resume_after == Some(got.len() as u64);
             if break_here || scenario.leave_after == Some(got.len() as u64) {
                 left_early = true;
                 break;
@@ -514,6 +600,18 @@ fn iterate<B: Send + 'static>(
         }
         let wanted = if left_early { &expected.items[..got.len().min(expected.items.len())] } else { &expected.items };
         check_eq("items", &got.as_slice(), &wanted)?;
+        tally.epochs += 1;
+        tally.drops += u64::from(left_early);
+        for item in &got {
+            match item {
+                Item::Batch { indices, .. } => {
+                    tally.batches += 1;
+                    tally.samples += indices.len() as u64;
+                }
+                Item::Error { kind, .. } => tally.meet(*kind),
+            }
+        }
+        epoch.receipt().skipped.iter().for_each(|skipped| tally.meet(skipped.error.kind()));
         if !left_early {
             let receipt = epoch.receipt();
             let skipped: Vec<_> =
@@ -588,6 +686,9 @@ impl Source {
                 _ => {}
             }
         }
+        if scenario.fault_of(index as u64) == Fault::Stuck {
+            scenario.hold.wait();
+        }
         self.answer(index, Asker::Thread(std::thread::current().id()))
     }
 
@@ -601,7 +702,7 @@ impl Source {
                 // A visit makes `retries + 1` attempts at most; the next one counts from the start.
                 let failed = *attempt <= times;
                 if !failed || *attempt > scenario.retries {
-                    *attempt = 0;
+                    attempts.remove(&(asker, index));
                 }
                 if failed {
                     return Err(Error::sample(format!("index {index} fails")));
@@ -609,7 +710,7 @@ impl Source {
             }
             Fault::Panic => panic!("index {index} panics on purpose"),
             Fault::Shape => return Ok(vec![index as u64, index as u64 * 3 + 1, 7]),
-            Fault::None => {}
+            Fault::Stuck | Fault::None => {}
         }
         Ok(vec![index as u64, index as u64 * 3 + 1])
     }
@@ -663,6 +764,23 @@ impl Sequence for InPlace {
         Ok(())
     }
 
+    fn get_many_into(&self, indices: &[u64], block: &mut RowBlock<'_, '_, Vec<u64>>) -> Option<usize> {
+        let scenario = &self.0.scenario;
+        let most = match scenario.many {
+            Many::No => return None,
+            Many::Few => 3,
+            Many::Whole | Many::Panics => indices.len(),
+        };
+        for (row, &index) in indices.iter().enumerate().take(most) {
+            match scenario.fault_of(index) {
+                Fault::None => block.row(row).copy_from_slice(&[index, index * 3 + 1]),
+                Fault::Panic if scenario.many == Many::Panics => panic!("index {index} panics on purpose"),
+                _ => return Some(row),
+            }
+        }
+        Some(indices.len().min(most))
+    }
+
     fn barrier(&self) -> bool {
         self.0.barrier()
     }
@@ -674,16 +792,16 @@ impl Sequence for InPlace {
 
 /// The same sequences for requests.
 #[cfg(feature = "async")]
-mod remote {
+pub(crate) mod remote {
     use std::sync::OnceLock;
     use std::time::Duration;
 
     use procession::{AsyncSequence, Result};
 
-    use super::{Asker, Source};
+    use super::{Asker, Fault, Source};
 
     /// A runtime that all scenarios share.
-    pub(super) fn runtime() -> &'static tokio::runtime::Runtime {
+    pub(crate) fn runtime() -> &'static tokio::runtime::Runtime {
         static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
         RUNTIME.get_or_init(|| {
             tokio::runtime::Builder::new_multi_thread()
@@ -706,6 +824,9 @@ mod remote {
                 }
                 _ => {}
             }
+        }
+        if source.scenario.fault_of(index as u64) == Fault::Stuck {
+            std::future::pending::<()>().await;
         }
         source.answer(index, Asker::Task(tokio::task::id()))
     }

@@ -42,16 +42,6 @@ pub(crate) fn quiet_panics() {
     });
 }
 
-/// The number of threads of this process that belong to a loader.
-#[cfg(target_os = "linux")]
-pub(crate) fn num_loader_threads() -> usize {
-    let tasks = std::fs::read_dir("/proc/self/task").expect("Linux lists a process's threads");
-    tasks
-        .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok())
-        .filter(|name| name.starts_with("procession-"))
-        .count()
-}
-
 /// The whole numbers below `len`.
 pub(crate) fn numbers(len: u32) -> Vec<u32> {
     (0..len).collect()

@@ -2,26 +2,46 @@
 //!
 //! *Trivial*: 10^6 samples of 8 floats, batches of 128, in order. *Rows*: 60,000 rows of 784 bytes, shuffled, to f32
 //! batches of 128; every peer gets the same conversion, written plainly. *Waiting*: samples that sleep for 1 ms.
+//! *Photographs*, where `PROCESSION_PHOTOS` is a folder of JPEGs: read, decoded by zune-jpeg, resized to 200 x 200 by
+//! fast_image_resize, as f32 in shuffled batches of 32; every peer calls the same function.
 //! Medians of the rounds, with the lowest and the highest; the ratio is to the plain loop on one thread.
+//!
+//! burn's loader is the one of several threads, which shares the samples out among them beforehand and delivers what comes:
+//! its order depends on the number of workers and on time.
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark prints, and one that fails should say so")]
+#![allow(clippy::type_complexity, reason = "the types are what they say, and each is named once")]
 
+use std::cell::RefCell;
 use std::hint::black_box;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use burn_core::data::dataloader::batcher::Batcher;
+use burn_core::data::dataloader::{DataLoader as BurnLoader, DataLoaderBuilder};
+use burn_core::data::dataset::{Dataset as BurnDataset, DatasetError};
+use burn_core::tensor::Device;
 use dataloader_rs::{Collator, DataLoader, Dataset, RandomSampler};
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use ndarray::Array2;
 use pariter::IteratorExt;
 use procession::{Loader, Sampler, Shuffle, from_fill};
 use rayon::prelude::*;
+use zune_core::bytestream::ZCursor;
+use zune_core::colorspace::ColorSpace;
+use zune_core::options::DecoderOptions;
+use zune_jpeg::JpegDecoder;
 
-const BATCH: usize = 128;
+/// The side of the photographs that are made.
+const SIDE: usize = 200;
 
 /// Rows that are computed from an index, and how.
 #[derive(Clone)]
 struct Work {
     len: usize,
     row_len: usize,
+    batch_size: usize,
     fill: Arc<dyn Fn(usize, &mut [f32]) + Send + Sync>,
     shuffled: bool,
 }
@@ -34,6 +54,12 @@ impl Work {
         let mut order = vec![0; self.len];
         Shuffle::new(self.len as u64, 1).fill(0, 0, 1, &mut order);
         order.into_iter().map(|index| index as usize).collect()
+    }
+
+    fn row(&self, index: usize) -> Vec<f32> {
+        let mut row = vec![0.0; self.row_len];
+        (self.fill)(index, &mut row);
+        row
     }
 
     /// A batch as one would write it by hand: a fresh buffer, filled row by row.
@@ -73,9 +99,7 @@ struct Rows(Work);
 impl Dataset for Rows {
     type Item = Vec<f32>;
     fn get(&self, index: usize) -> dataloader_rs::error::Result<Vec<f32>> {
-        let mut row = vec![0.0; self.0.row_len];
-        (self.0.fill)(index, &mut row);
-        Ok(row)
+        Ok(self.0.row(index))
     }
     fn len(&self) -> usize {
         self.0.len
@@ -84,14 +108,87 @@ impl Dataset for Rows {
 
 struct Stack(usize);
 
+impl Stack {
+    fn stack(&self, rows: &[Vec<f32>]) -> Array2<f32> {
+        let mut batch = Array2::zeros((rows.len(), self.0));
+        for (mut to, from) in batch.outer_iter_mut().zip(rows) {
+            to.as_slice_mut().unwrap().copy_from_slice(from);
+        }
+        batch
+    }
+}
+
 impl Collator<Vec<f32>> for Stack {
     type Batch = Array2<f32>;
     fn collate(&self, rows: Vec<Vec<f32>>) -> dataloader_rs::error::Result<Array2<f32>> {
-        let mut batch = Array2::zeros((rows.len(), self.0));
-        for (mut to, from) in batch.outer_iter_mut().zip(&rows) {
-            to.as_slice_mut().unwrap().copy_from_slice(from);
-        }
-        Ok(batch)
+        Ok(self.stack(&rows))
+    }
+}
+
+/// The same two forms for burn, whose batches need to be what can be cloned and printed.
+impl BurnDataset<usize> for Indices {
+    fn get(&self, index: usize) -> Result<usize, DatasetError> {
+        Ok(index)
+    }
+    fn len(&self) -> usize {
+        self.0
+    }
+}
+
+impl Batcher<usize, Array2<f32>> for Fill {
+    fn batch(&self, indices: Vec<usize>, _: &Device) -> Array2<f32> {
+        self.0.batch(&indices)
+    }
+}
+
+impl BurnDataset<Vec<f32>> for Rows {
+    fn get(&self, index: usize) -> Result<Vec<f32>, DatasetError> {
+        Ok(self.0.row(index))
+    }
+    fn len(&self) -> usize {
+        self.0.len
+    }
+}
+
+impl Batcher<Vec<f32>, Array2<f32>> for Stack {
+    fn batch(&self, rows: Vec<Vec<f32>>, _: &Device) -> Array2<f32> {
+        self.stack(&rows)
+    }
+}
+
+/// Reads a photograph, decodes it, and writes it to a row at the size that is wanted.
+fn decode(path: &PathBuf, row: &mut [f32]) {
+    thread_local! {
+        static RESIZER: RefCell<(Resizer, Vec<u8>)> = RefCell::new((Resizer::new(), vec![0; SIDE * SIDE * 3]));
+    }
+    let bytes = std::fs::read(path).unwrap();
+    let options = DecoderOptions::default().jpeg_set_out_colorspace(ColorSpace::RGB);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(&bytes[..]), options);
+    let pixels = decoder.decode().unwrap();
+    let (width, height) = decoder.dimensions().unwrap();
+    let source = ImageRef::new(width as u32, height as u32, &pixels, PixelType::U8x3).unwrap();
+    let filter = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).use_alpha(false);
+    RESIZER.with_borrow_mut(|(resizer, small)| {
+        let mut target = Image::from_slice_u8(SIDE as u32, SIDE as u32, small, PixelType::U8x3).unwrap();
+        resizer.resize(&source, &mut target, &filter).unwrap();
+        row.iter_mut().zip(small).for_each(|(float, byte)| *float = f32::from(*byte) / 255.0);
+    });
+}
+
+fn photographs(folder: &str) -> Work {
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let is_jpeg = |path: &PathBuf| {
+        path.extension()
+            .is_some_and(|extension| ["jpg", "jpeg"].iter().any(|jpeg| extension.eq_ignore_ascii_case(jpeg)))
+    };
+    let mut paths: Vec<PathBuf> = files.filter(is_jpeg).collect();
+    paths.sort();
+    Work {
+        len: paths.len(),
+        row_len: SIDE * SIDE * 3,
+        batch_size: 32,
+        fill: Arc::new(move |index, row| decode(&paths[index], row)),
+        shuffled: true,
     }
 }
 
@@ -101,6 +198,7 @@ fn main() {
     let trivial = Work {
         len: 1_000_000,
         row_len: 8,
+        batch_size: 128,
         fill: Arc::new(move |index, row| row.copy_from_slice(&data[index * 8..index * 8 + 8])),
         shuffled: false,
     };
@@ -109,6 +207,7 @@ fn main() {
     let rows = Work {
         len: 60_000,
         row_len: 784,
+        batch_size: 128,
         fill: Arc::new(move |index, row| {
             let from = &pixels[index * 784..][..784];
             row.iter_mut().zip(from).for_each(|(to, &from)| *to = f32::from(from) / 255.0);
@@ -119,6 +218,7 @@ fn main() {
     let waiting = Work {
         len: 512,
         row_len: 8,
+        batch_size: 128,
         fill: Arc::new(|index, row| {
             std::thread::sleep(Duration::from_millis(1));
             row.fill(index as f32);
@@ -126,6 +226,10 @@ fn main() {
         shuffled: false,
     };
     compare("waiting: 1 ms a sample", &waiting, workers);
+    if let Ok(folder) = std::env::var("PROCESSION_PHOTOS") {
+        let photographs = photographs(&folder);
+        compare("photographs: decoded and resized, shuffled", &photographs, workers);
+    }
 }
 
 fn compare(title: &str, work: &Work, workers: usize) {
@@ -136,27 +240,38 @@ fn compare(title: &str, work: &Work, workers: usize) {
             fill(index, row);
             Ok(())
         });
-        let builder = Loader::builder(source).batch_size(BATCH).workers(workers);
+        let builder = Loader::builder(source).batch_size(work.batch_size).workers(workers);
         if work.shuffled { builder.shuffle(1) } else { builder }.build().unwrap()
     };
     let (ours, ours_alone) = (ours(workers), ours(0));
     let mut indices_loader = {
-        let builder = DataLoader::builder(Indices(work.len)).batch_size(BATCH).num_workers(workers);
+        let builder = DataLoader::builder(Indices(work.len)).batch_size(work.batch_size).num_workers(workers);
         let builder = builder.prefetch_depth(8).collator(Fill(work.clone()));
         builder.sampler(RandomSampler::new(1)).build()
     };
     let mut rows_loader = {
-        let builder = DataLoader::builder(Rows(work.clone())).batch_size(BATCH).num_workers(workers);
+        let builder = DataLoader::builder(Rows(work.clone())).batch_size(work.batch_size).num_workers(workers);
         let builder = builder.prefetch_depth(8).collator(Stack(work.row_len));
         builder.sampler(RandomSampler::new(1)).build()
     };
+    fn burn<I: Clone + std::fmt::Debug + Send + Sync + 'static>(
+        work: &Work,
+        workers: usize,
+        batcher: impl Batcher<I, Array2<f32>> + 'static,
+        dataset: impl BurnDataset<I> + 'static,
+    ) -> Arc<dyn BurnLoader<Array2<f32>>> {
+        let builder = DataLoaderBuilder::new(batcher).batch_size(work.batch_size).num_workers(workers);
+        if work.shuffled { builder.shuffle(1) } else { builder }.build(dataset)
+    }
+    let burn_indices = burn(work, workers, Fill(work.clone()), Indices(work.len));
+    let burn_rows = burn(work, workers, Stack(work.row_len), Rows(work.clone()));
     let pool = rayon::ThreadPoolBuilder::new().num_threads(workers).build().unwrap();
     let drain = |loader: &Loader<Array2<f32>>| {
         loader.epoch(0).for_each(|batch| {
             black_box(&*batch.unwrap());
         });
     };
-    let batches: Vec<Vec<usize>> = order.chunks(BATCH).map(<[usize]>::to_vec).collect();
+    let batches: Vec<Vec<usize>> = order.chunks(work.batch_size).map(<[usize]>::to_vec).collect();
     let mut ways: Vec<(&str, Box<dyn FnMut() + '_>)> = vec![
         (
             "plain loop, 1 thread, fresh batches",
@@ -180,6 +295,22 @@ fn compare(title: &str, work: &Work, workers: usize) {
             "dataloader-rs, samples stacked",
             Box::new(|| {
                 for batch in &mut rows_loader {
+                    black_box(batch.unwrap());
+                }
+            }),
+        ),
+        (
+            "burn, batcher fills, as it comes",
+            Box::new(|| {
+                for batch in burn_indices.iter() {
+                    black_box(batch.unwrap());
+                }
+            }),
+        ),
+        (
+            "burn, samples stacked, as it comes",
+            Box::new(|| {
+                for batch in burn_rows.iter() {
                     black_box(batch.unwrap());
                 }
             }),
@@ -225,10 +356,10 @@ fn compare(title: &str, work: &Work, workers: usize) {
     times.iter_mut().for_each(|times| times.sort_by(f64::total_cmp));
     let limit = times[0][rounds / 2];
     for ((name, _), times) in ways.iter().zip(&times) {
-        let rate = |time: f64| work.len as f64 / time / 1e6;
+        let rate = |time: f64| work.len as f64 / time / 1e3;
         let median = times[rounds / 2];
         println!(
-            "  {name:<46} {:>9.3} M samples/s  ({:.3} to {:.3})  ratio {:.2}",
+            "  {name:<46} {:>11.3} k samples/s  ({:.3} to {:.3})  ratio {:.2}",
             rate(median),
             rate(times[rounds - 1]),
             rate(times[0]),

@@ -1,0 +1,74 @@
+//! Rows of an array in an order, copied one below the other.
+
+/// Copies the rows at `indices` of an array in C order to `out`.
+///
+/// # Panics
+///
+/// If there is no such row, or `out` has another length than that many rows.
+pub(crate) fn gather<T: Copy>(elements: &[T], row_len: usize, indices: &[u64], out: &mut [T]) {
+    assert_eq!(out.len(), row_len * indices.len(), "as many rows as indices");
+    let mut done = 0;
+    while done < indices.len() {
+        // Neighbours are copied in one go: in order all rows are.
+        let run = run(&indices[done..]);
+        let start = indices[done] as usize * row_len;
+        copy(&mut out[done * row_len..][..run * row_len], &elements[start..start + run * row_len]);
+        done += run;
+    }
+}
+
+/// How many of the indices, from the first on, grow by one.
+#[inline]
+fn run(indices: &[u64]) -> usize {
+    const BLOCK: usize = 16;
+    let first = indices[0];
+    let mut len = 1;
+    // Block by block without a branch inside, which vectorises.
+    for (block, start) in indices.chunks_exact(BLOCK).zip((0..).step_by(BLOCK)) {
+        let differ = |differ, (at, index): (u64, &u64)| differ | (index ^ first.wrapping_add(start + at));
+        if (0..).zip(block).fold(0, differ) != 0 {
+            break;
+        }
+        len = start as usize + BLOCK;
+    }
+    len + indices[len..].iter().zip(len as u64..).take_while(|&(&index, at)| index == first.wrapping_add(at)).count()
+}
+
+/// As `copy_from_slice`, without a call for what fits in a few registers.
+#[inline]
+fn copy<T: Copy>(to: &mut [T], from: &[T]) {
+    macro_rules! lengths {
+        ($($len:literal)+) => {
+            match from.len() {
+                $($len => to[..$len].copy_from_slice(&from[..$len]),)+
+                _ => to.copy_from_slice(from),
+            }
+        };
+    }
+    lengths!(1 2 3 4 8 16);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_come_in_the_order_of_the_indices() {
+        for row_len in [0, 1, 3, 5, 8, 20] {
+            let elements: Vec<usize> = (0..7 * row_len).collect();
+            for indices in [&[0, 1, 2, 3, 4, 5, 6][..], &[6, 5, 5, 6, 0, 1, 3], &[2], &[], &[4, 4, 5]] {
+                let mut out = vec![0; row_len * indices.len()];
+                gather(&elements, row_len, indices, &mut out);
+                let rows = indices.iter().map(|&index| index as usize);
+                let expected: Vec<usize> = rows.flat_map(|index| index * row_len..(index + 1) * row_len).collect();
+                assert_eq!(out, expected, "{indices:?}, {row_len} elements a row");
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic]
+    fn a_row_that_is_not_there_is_refused() {
+        gather(&[1, 2, 3, 4], 2, &[1, 2], &mut [0; 4]);
+    }
+}
