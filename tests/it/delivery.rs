@@ -4,7 +4,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ndarray::{Array2, array};
 use procession::{InOrder, Loader, Result, Sequence, Shuffle, Subset, Tail, VisitRng, Window, World, from_fn};
@@ -295,6 +295,11 @@ fn the_next_epoch_loads_while_the_last_batch_is_consumed() {
                 // The ninth request can only be one of the next epoch.
                 if asked.fetch_add(1, Ordering::SeqCst) >= 8 {
                     second_round.set();
+                }
+                // Worth a wake-up: for samples that cost nothing a worker that sleeps is left to, until somebody waits.
+                let begun = Instant::now();
+                while begun.elapsed() < Duration::from_micros(100) {
+                    std::hint::spin_loop();
                 }
                 index as u64
             })
