@@ -417,3 +417,25 @@ impl fmt::Display for Report {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cheap_samples_are_timed_by_stages_now_and_then_and_costly_ones_always() {
+        let meter = Meter::default();
+        let staged: Vec<u64> = (0..2 * STAGED_TASKS)
+            .filter(|_| {
+                let num_staged = meter.num_staged();
+                meter.record_load(100, None);
+                assert!(num_staged == 0 || num_staged == STAGED_SAMPLES);
+                num_staged > 0
+            })
+            .collect();
+        assert_eq!(staged, [0, STAGED_TASKS]);
+        let watch = Stopwatch { start: Instant::now(), tasks: 1 };
+        meter.record_load(1, Some((watch, Duration::from_secs(1))));
+        assert_eq!(meter.num_staged(), usize::MAX);
+    }
+}

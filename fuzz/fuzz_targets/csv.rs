@@ -3,6 +3,7 @@
 //! they shall be. Never a panic, and no more memory than for the parser, the names and the places of the rows.
 #![no_main]
 
+#[path = "../../tests/common/counting.rs"]
 mod counting;
 #[path = "../../tests/it/fuzzed/csv.rs"]
 mod fuzzed_csv;

@@ -2,6 +2,7 @@
 //! where that finds none. Never a panic, and never more memory than what is really there can fill.
 #![no_main]
 
+#[path = "../../tests/common/counting.rs"]
 mod counting;
 #[path = "../../tests/it/fuzzed/idx.rs"]
 mod idx;

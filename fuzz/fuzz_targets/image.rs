@@ -4,6 +4,7 @@
 //! is not counted.
 #![no_main]
 
+#[path = "../../tests/common/counting.rs"]
 mod counting;
 #[path = "../../tests/it/fuzzed/image.rs"]
 mod image;

@@ -2,6 +2,7 @@
 //! or too long. Never a panic, and no memory but for the places of the lines.
 #![no_main]
 
+#[path = "../../tests/common/counting.rs"]
 mod counting;
 #[path = "../../tests/it/fuzzed/lines.rs"]
 mod lines;

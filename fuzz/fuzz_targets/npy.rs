@@ -2,6 +2,7 @@
 //! none. Never a panic, and no memory but for the shape and a message.
 #![no_main]
 
+#[path = "../../tests/common/counting.rs"]
 mod counting;
 #[path = "../../tests/it/fuzzed/npy.rs"]
 mod npy;

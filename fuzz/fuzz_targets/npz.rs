@@ -3,6 +3,7 @@
 //! Never a panic, and never more memory than what is really there can fill.
 #![no_main]
 
+#[path = "../../tests/common/counting.rs"]
 mod counting;
 #[path = "../../tests/it/fuzzed/npz.rs"]
 mod npz;

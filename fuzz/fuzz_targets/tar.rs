@@ -3,6 +3,7 @@
 //! that are really there can fill.
 #![no_main]
 
+#[path = "../../tests/common/counting.rs"]
 mod counting;
 #[path = "../../tests/it/fuzzed/tar.rs"]
 mod tar;

@@ -2,6 +2,7 @@
 //! archive, one after the other, or an error. Never a panic, and never more memory than the archive or the bytes justify.
 #![no_main]
 
+#[path = "../../tests/common/counting.rs"]
 mod counting;
 #[path = "../../tests/it/fuzzed/tar_index.rs"]
 mod tar_index;

@@ -2,6 +2,7 @@
 //! gives, or an error where that finds a token that is too large. Never a panic, and no memory but for a message.
 #![no_main]
 
+#[path = "../../tests/common/counting.rs"]
 mod counting;
 #[path = "../../tests/it/fuzzed/tokens.rs"]
 mod tokens;

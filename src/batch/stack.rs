@@ -58,7 +58,7 @@ impl<'c, S: Stack> RowBlock<'_, 'c, S> {
 }
 
 impl<S: Stack<Columns = Buffer<T>>, T: Send + 'static> RowBlock<'_, '_, S> {
-    /// The elements of all the rows, row after row, where samples are numbers, arrays or vectors.
+    /// The elements of all the rows, row after row, where samples are numbers, arrays, vectors or strings.
     #[inline]
     pub fn elements(&mut self) -> &mut [T] {
         self.chunk.rows(self.rows.clone())
@@ -574,6 +574,7 @@ mod tests {
     use super::super::rows::{Ledger, Rows};
     use super::*;
     use ndarray::{arr0, array};
+    use std::panic::{AssertUnwindSafe, catch_unwind};
 
     fn stack<S: Stack>(samples: Vec<S>, keep: Option<&[bool]>, spare: Option<S::Batch>) -> S::Batch {
         let (layout, num_rows) = (samples[0].layout(), samples.len());
@@ -594,6 +595,24 @@ mod tests {
         assert_eq!(stack(vec!["a".to_owned(), "b".to_owned()], None, None), ["a", "b"]);
         let (left, (right,)) = stack(vec![(true, ([1_u32],)), (false, ([2],))], None, None);
         assert_eq!((left, right), (array![true, false], array![[1], [2]]));
+    }
+
+    #[test]
+    fn a_block_lends_its_rows_and_no_others() {
+        let rows = Rows::new(<[u8; 2]>::columns(&(), 5, None).unwrap(), 5, Ledger::default());
+        let mut chunk = rows.claim(1..5);
+        let mut all = block::<[u8; 2]>(&mut chunk, 4);
+        let mut part = all.part(1..4);
+        let mut part = part.part(1..3);
+        assert_eq!((part.len(), part.elements().len()), (2, 4));
+        part.elements().copy_from_slice(&[1, 2, 3, 4]);
+        part.row(1)[0] = 9;
+        for outside in [0..3, 3..3] {
+            assert!(catch_unwind(AssertUnwindSafe(|| part.part(outside).len())).is_err());
+        }
+        assert!(catch_unwind(AssertUnwindSafe(|| part.row(2)[0])).is_err());
+        let batch = <[u8; 2]>::finish(rows.into_parts().0, &(), 5, None);
+        assert_eq!(batch, array![[0, 0], [0, 0], [0, 0], [1, 2], [9, 4]]);
     }
 
     #[test]

@@ -81,8 +81,12 @@ impl<A: Sequence, B: Sequence> Sequence for (A, B) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::super::SequenceExt;
-    use crate::sequence::Sequence;
+    use crate::batch::stack::RowBlock;
+    use crate::error::Result;
+    use crate::sequence::{Sequence, check_index};
     use crate::source::from_fn;
     use crate::testing::{Counting, Told, check_rows, check_sequence};
 
@@ -102,6 +106,41 @@ mod tests {
     fn pairs_of_three_write_in_place() {
         let inner = Told::new(7).zip(Told::new(7)).unwrap();
         check_rows(&Counting::new(inner).zip(vec![vec![1_i64]; 7]).unwrap());
+    }
+
+    /// Numbers that can be written many at a time, and count how often they are.
+    struct Many(AtomicUsize);
+
+    impl Sequence for Many {
+        type Sample = u32;
+
+        fn len(&self) -> usize {
+            7
+        }
+        fn get(&self, index: usize) -> Result<u32> {
+            check_index(index, 7);
+            Ok(index as u32)
+        }
+        fn get_many_into(&self, indices: &[u64], block: &mut RowBlock<'_, '_, u32>) -> Option<usize> {
+            self.0.fetch_add(indices.len(), Ordering::Relaxed);
+            block.elements().iter_mut().zip(indices).for_each(|(to, &index)| *to = index as u32);
+            Some(indices.len())
+        }
+    }
+
+    #[test]
+    fn pairs_are_written_many_at_a_time_only_by_two_who_can() {
+        let many = || Many(AtomicUsize::new(0));
+        let both = many().zip(many()).unwrap();
+        check_rows(&both);
+        let of_left = both.0.0.load(Ordering::Relaxed);
+        assert!(of_left > 7 && of_left == both.1.0.load(Ordering::Relaxed));
+        let left = many().zip(Told::new(7)).unwrap();
+        let right = Told::new(7).zip(many()).unwrap();
+        check_rows(&left);
+        check_rows(&right);
+        let written = [left.0.0.into_inner(), right.1.0.into_inner()];
+        assert_eq!(written, [0, 0], "samples are loaded twice where the other one writes them one by one");
     }
 
     #[test]

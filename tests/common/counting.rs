@@ -34,3 +34,11 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
+
+/// What a function returns, and the most memory that was in use while it ran, beyond what was before.
+pub(crate) fn with_peak<T>(run: impl FnOnce() -> T) -> (T, usize) {
+    let before = LIVE_BYTES.load(Ordering::Relaxed);
+    PEAK_BYTES.store(before, Ordering::Relaxed);
+    let result = run();
+    (result, PEAK_BYTES.load(Ordering::Relaxed).saturating_sub(before))
+}

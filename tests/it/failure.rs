@@ -8,8 +8,8 @@ use std::time::Duration;
 use ndarray::Array1;
 use procession::testing::{Failing, Panicking};
 use procession::{
-    BoxError, Error, ErrorKind, FailureBudget, InOrder, Loader, OnFailure, Result, Retry, Sampler, Sequence, Window,
-    from_fn, try_from_fn,
+    BoxError, Error, ErrorKind, FailureBudget, InOrder, Loader, OnFailure, Result, Retry, RowBlock, Sampler, Sequence,
+    SequenceExt, Window, from_fn, try_from_fn,
 };
 
 use crate::support::{indices, lists, numbers, quiet_panics, under_watch};
@@ -34,6 +34,66 @@ fn an_error_keeps_its_place() {
         assert!(!epoch.receipt().is_complete());
         assert_eq!(epoch.receipt().delivered, 2);
     }
+}
+
+/// Numbers that are written many at a time, up to one that fails.
+struct UpTo {
+    len: usize,
+    bad: u64,
+}
+
+impl Sequence for UpTo {
+    type Sample = u32;
+
+    fn len(&self) -> usize {
+        self.len
+    }
+    fn get(&self, index: usize) -> Result<u32> {
+        if index as u64 == self.bad { Err(Error::sample("bad")) } else { Ok(index as u32) }
+    }
+    fn get_many_into(&self, indices: &[u64], block: &mut RowBlock<'_, '_, u32>) -> Option<usize> {
+        let num_good = indices.iter().take_while(|&&index| index != self.bad).count();
+        for (to, &index) in block.elements().iter_mut().zip(&indices[..num_good]) {
+            *to = index as u32;
+        }
+        Some(num_good)
+    }
+}
+
+#[test]
+fn one_that_fails_among_many_is_skipped_alone() {
+    let len = 300;
+    let up_to = |bad| UpTo { len, bad };
+    let skipping = |bad: &[u64]| {
+        let good = (0..len as u32).filter(|&number| !bad.contains(&u64::from(number)));
+        good.collect::<Vec<_>>()
+    };
+    macro_rules! check {
+        ($source:expr, $bad:expr, $numbers:expr) => {
+            for workers in [0, 2] {
+                let builder = Loader::builder($source).batch_size(len).workers(workers);
+                let loader = builder.on_failure(OnFailure::Skip(FailureBudget::default())).build().unwrap();
+                // The first epochs are loaded one by one, until it is known how little a sample costs.
+                for mut epoch in loader.epochs(0..20) {
+                    let batch = epoch.next().unwrap().unwrap();
+                    assert_eq!($numbers(&*batch), skipping($bad), "{}", stringify!($source));
+                    let skipped = epoch.receipt().skipped.iter();
+                    assert_eq!(skipped.map(|skipped| skipped.index.unwrap()).collect::<Vec<_>>(), $bad);
+                }
+            }
+        };
+    }
+    check!(up_to(70), &[70], |batch: &Array1<u32>| batch.to_vec());
+    check!(up_to(30).subset((0..len).collect::<Vec<_>>()).unwrap(), &[30], |batch: &Array1<u32>| batch.to_vec());
+    check!(up_to(130).slice(..).unwrap(), &[130], |batch: &Array1<u32>| batch.to_vec());
+    check!(up_to(20).zip(up_to(120)).unwrap(), &[20, 120], |(left, right): &(Array1<u32>, Array1<u32>)| {
+        assert_eq!(left, right);
+        left.to_vec()
+    });
+    check!(up_to(120).zip(up_to(20)).unwrap(), &[20, 120], |(left, right): &(Array1<u32>, Array1<u32>)| {
+        assert_eq!(left, right);
+        left.to_vec()
+    });
 }
 
 #[test]
