@@ -516,9 +516,9 @@ mod tests {
     fn first_values_are_pinned() {
         let mut order = [0; 10];
         BlockShuffle::new(10, 3, 2, 7).fill(0, 0, 1, &mut order);
-        assert_eq!(order, [9, 0, 1, 2, 8, 5, 7, 4, 6, 3]);
+        assert_eq!(order, [8, 6, 7, 9, 3, 4, 5, 2, 1, 0]);
         BlockShuffle::from_lengths([1, 2, 3, 4], 2, 7).unwrap().fill(0, 0, 1, &mut order);
-        assert_eq!(order, [0, 2, 1, 3, 6, 8, 5, 7, 9, 4]);
+        assert_eq!(order, [2, 1, 5, 4, 3, 7, 8, 0, 9, 6]);
     }
 
     #[test]

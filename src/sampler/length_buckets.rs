@@ -26,11 +26,11 @@ const OF_REST: u64 = 2;
 ///
 /// | buckets | padding |
 /// |---|---|
-/// | 1, a plain shuffle | 71.5 % |
-/// | 3 | 52.2 % |
-/// | 10 | 30.1 % |
-/// | 30 | 15.2 % |
-/// | 100 | 6.6 % |
+/// | 1, a plain shuffle | 71.6 % |
+/// | 3 | 52.3 % |
+/// | 10 | 29.6 % |
+/// | 30 | 14.4 % |
+/// | 100 | 6.0 % |
 ///
 /// # Determinism
 ///
@@ -260,7 +260,7 @@ mod tests {
     #[test]
     fn padding_is_what_the_documentation_says() {
         let lengths = lengths(100_000);
-        for (num_buckets, percent) in [(1, 71.5), (3, 52.2), (10, 30.1), (30, 15.2), (100, 6.6)] {
+        for (num_buckets, percent) in [(1, 71.6), (3, 52.3), (10, 29.6), (30, 14.4), (100, 6.0)] {
             let sampler = LengthBuckets::new(lengths.iter().copied(), 32, num_buckets, 7).unwrap();
             let share = 100.0 * padding(&sampler, &lengths);
             // The lengths are made by functions that may be rounded differently elsewhere.
@@ -378,7 +378,7 @@ mod tests {
     fn first_values_are_pinned() {
         let mut out = [0; 10];
         LengthBuckets::new([5, 1, 4, 1, 5, 9, 2, 6, 5, 3], 3, 2, 7).unwrap().fill(0, 0, 1, &mut out);
-        assert_eq!(out, [0, 7, 9, 8, 5, 4, 3, 1, 6, 2]);
+        assert_eq!(out, [9, 8, 2, 6, 3, 1, 0, 5, 4, 7]);
     }
 
     #[test]

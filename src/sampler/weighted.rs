@@ -251,7 +251,7 @@ mod tests {
         let sampler = Weighted::new(&[1.0, 2.0, 3.0, 4.0], 10, 7).unwrap();
         let mut out = [0; 10];
         sampler.fill(0, 0, 1, &mut out);
-        assert_eq!(out, [2, 2, 3, 3, 3, 3, 2, 2, 0, 3]);
+        assert_eq!(out, [0, 2, 3, 0, 1, 2, 3, 3, 3, 3]);
     }
 
     #[test]
