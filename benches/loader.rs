@@ -7,6 +7,7 @@
 mod common;
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -61,9 +62,10 @@ fn hand_off() {
 fn trivial() {
     const LEN: usize = 1_000_000;
     const BATCH: usize = 128;
-    let data = Array2::from_shape_fn((LEN, 8), |(row, column)| (row * 8 + column) as f32);
+    // One array for all ways: what is left of it in a cache is the same for each.
+    let data = Arc::new(Array2::from_shape_fn((LEN, 8), |(row, column)| (row * 8 + column) as f32));
     let loader = |workers, shuffle| {
-        let builder = Loader::builder(data.clone()).batch_size(BATCH).workers(workers);
+        let builder = Loader::builder(Arc::clone(&data)).batch_size(BATCH).workers(workers);
         if shuffle { builder.shuffle(1).build() } else { builder.build() }.unwrap()
     };
     let naive = |order: &mut dyn FnMut(usize, &mut [u64])| {

@@ -21,12 +21,12 @@ use crate::requests::Requests;
 #[cfg(feature = "async")]
 use crate::stage::Fetched;
 use crate::stage::Stage;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
 #[cfg(feature = "async")]
 use crate::workers::fetch::FetchRun;
 use crate::workers::pace::Pace;
 use crate::workers::pool::Pool;
-use crate::workers::run::{Feed, Job, Run, Settings, max_batches};
+use crate::workers::run::{Drive, Feed, Job, Run, Settings, max_batches};
 use crate::workers::tuner::Tuner;
 
 /// What a loader's handles share. It names the batch's type only; the types of the stages are behind `Kitchen`.
@@ -168,8 +168,7 @@ impl<B: Send + 'static> Engine<B> {
     }
 
     /// Starts a run over a part of an epoch and the `more` epochs after it, or as many of them as one run can number.
-    /// Returns it with the number of its batches.
-    pub(crate) fn start(&self, first: PartOfEpoch, more: u64) -> (Arc<dyn Feed<Outcome<B>>>, u64) {
+    pub(crate) fn start(self: &Arc<Self>, first: PartOfEpoch, more: u64) -> Arc<RunHandle<B>> {
         let whole = self.plan.part_of_epoch(0, 0, 0);
         let batches_per_epoch = whole.num_batches;
         let course = Course { first, whole };
@@ -177,28 +176,53 @@ impl<B: Send + 'static> Engine<B> {
         let more = left.checked_div(batches_per_epoch).map_or(0, |most| more.min(most));
         let end = first.num_batches + more * batches_per_epoch;
         let run = self.kitchen.start(course, end, self);
-        self.pool.add(Arc::clone(&run) as _);
-        (run, end)
+        let drive: Arc<dyn Drive> = Arc::clone(&run) as _;
+        self.pool.add(Arc::clone(&drive));
+        let (taken, abandoned) = (AtomicU64::new(0), AtomicBool::new(false));
+        Arc::new(RunHandle { run, drive, engine: Arc::clone(self), end, taken, abandoned })
     }
 }
 
 /// A run and the workers' hold on it. Dropping the last reference cancels the run.
 pub(crate) struct RunHandle<B: Send + 'static> {
-    pub(crate) run: Arc<dyn Feed<Outcome<B>>>,
-    pub(crate) engine: Arc<Engine<B>>,
+    run: Arc<dyn Feed<Outcome<B>>>,
+    // The same run, as the workers see it.
+    drive: Arc<dyn Drive>,
+    engine: Arc<Engine<B>>,
     // The number of the run's batches.
-    pub(crate) end: u64,
-    // How many batches were taken, or `ABANDONED`.
-    pub(crate) taken: AtomicU64,
+    end: u64,
+    // How many batches were taken. Only the one epoch that takes from the run at a time writes to it.
+    taken: AtomicU64,
+    // No epoch goes on with this run.
+    abandoned: AtomicBool,
 }
 
-/// No epoch goes on with this run.
-pub(crate) const ABANDONED: u64 = u64::MAX;
-
 impl<B: Send + 'static> RunHandle<B> {
+    pub(crate) fn run(&self) -> &dyn Feed<Outcome<B>> {
+        &*self.run
+    }
+
+    pub(crate) fn drive(&self) -> &Arc<dyn Drive> {
+        &self.drive
+    }
+
+    /// Notes that so many batches were taken.
+    pub(crate) fn record_taken(&self, taken: u64) {
+        self.taken.store(taken, Ordering::Release);
+    }
+
+    /// Whether an epoch of so many batches can be the next one of this run, of which so many were to be taken.
+    pub(crate) fn goes_on(&self, taken: u64, num_batches: u64) -> bool {
+        !self.is_abandoned() && self.taken.load(Ordering::Acquire) == taken && self.end >= taken + num_batches
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Acquire)
+    }
+
     /// Ends the run: nothing more is taken from it, and no epoch goes on with it.
     pub(crate) fn abandon(&self) {
-        self.taken.store(ABANDONED, Ordering::Release);
+        self.abandoned.store(true, Ordering::Release);
         self.run.cancel();
     }
 }
@@ -212,6 +236,6 @@ impl<B: Send + 'static> fmt::Debug for RunHandle<B> {
 impl<B: Send + 'static> Drop for RunHandle<B> {
     fn drop(&mut self) {
         self.run.cancel();
-        self.engine.pool.remove(&(Arc::clone(&self.run) as _));
+        self.engine.pool.remove(&self.drive);
     }
 }

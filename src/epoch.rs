@@ -6,15 +6,13 @@ use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use crate::batch::Batch;
-use crate::engine::{ABANDONED, Engine, RunHandle};
+use crate::engine::{Engine, RunHandle};
 use crate::error::{Error, ErrorKind, Result};
 use crate::failure::{FailureBudget, OnFailure, Receipt};
 use crate::partial::Outcome;
 use crate::plan::{PartOfEpoch, State};
-use crate::sync::{AtomicU64, Ordering};
 use crate::trace;
 use crate::workers::desk::Desk;
-use crate::workers::run::Drive;
 
 /// The epochs of a range. Made by [`Loader::epochs`](crate::Loader::epochs).
 pub struct Epochs<B: Send + 'static> {
@@ -84,26 +82,20 @@ impl<B: Send + 'static> Epochs<B> {
     /// Lets the epoch before, which somebody may still hold, end where it ends.
     fn let_go(&mut self) {
         if let Some((handle, end)) = self.current.take() {
-            handle.run.limit(end);
+            handle.run().limit(end);
         }
     }
 
     /// The run to take the next epoch from, and the number of its batches before.
     fn run(&mut self, part: PartOfEpoch, last: u64) -> (Arc<RunHandle<B>>, u64) {
         if let Some((handle, end)) = &self.current
-            && handle.taken.load(Ordering::Acquire) == *end
-            && handle.end >= *end + part.num_batches
+            && handle.goes_on(*end, part.num_batches)
         {
             return (Arc::clone(handle), *end);
         }
         // The first epoch, or the one before was left early: what was loaded ahead goes with its run.
         self.let_go();
-        (self.start(part, last - part.epoch), 0)
-    }
-
-    fn start(&self, part: PartOfEpoch, more: u64) -> Arc<RunHandle<B>> {
-        let (run, end) = self.engine.start(part, more);
-        Arc::new(RunHandle { run, engine: Arc::clone(&self.engine), end, taken: AtomicU64::new(0) })
+        (self.engine.start(part, last - part.epoch), 0)
     }
 
     /// Runs the hook of a sequence with a barrier, and starts the one run that there is then.
@@ -115,7 +107,7 @@ impl<B: Send + 'static> Epochs<B> {
             before.abandon();
         }
         let hook = engine.on_epoch_start(part.epoch);
-        let handle = self.start(part, 0);
+        let handle = engine.start(part, 0);
         *only_run = Arc::downgrade(&handle);
         (handle, hook)
     }
@@ -243,7 +235,7 @@ impl<B: Send + 'static> Epoch<B> {
     fn end(&mut self) {
         if let Some(handle) = self.handle.take() {
             self.desk.meter().record_epoch(self.started.elapsed());
-            if let Some(bytes) = handle.run.peak_bytes() {
+            if let Some(bytes) = handle.run().peak_bytes() {
                 self.engine.meters.record_peak(bytes);
             }
             let mut last = self.engine.last_receipt.lock().unwrap_or_else(PoisonError::into_inner);
@@ -309,15 +301,17 @@ impl<B: Send + 'static> Epoch<B> {
 
 /// What the next step of an epoch is.
 pub(crate) enum Next<B: Send + 'static> {
-    /// To take the batch of this number from the run.
-    Take(Arc<RunHandle<B>>, u64),
+    /// To take the batch of this number from the run, which is there then.
+    Take(u64),
     /// To yield this.
     Yield(Option<Result<Batch<B>>>),
 }
 
 impl<B: Send + 'static> Epoch<B> {
     pub(crate) fn before_next(&mut self) -> Next<B> {
-        let Some(handle) = self.handle.clone() else { return Next::Yield(None) };
+        if self.handle.is_none() {
+            return Next::Yield(None);
+        }
         if let Some(error) = self.failed.take() {
             return Next::Yield(self.fail(error));
         }
@@ -325,7 +319,7 @@ impl<B: Send + 'static> Epoch<B> {
             self.end();
             return Next::Yield(None);
         }
-        Next::Take(handle, self.first + self.taken)
+        Next::Take(self.first + self.taken)
     }
 
     /// Accounts for what was taken; `None` if the run is cancelled. Gives what is to be yielded, if anything.
@@ -333,8 +327,7 @@ impl<B: Send + 'static> Epoch<B> {
         let Some(outcome) = outcome else { return self.fail_for_want_of_a_run() };
         self.taken += 1;
         if let Some(handle) = &self.handle {
-            // Not over a mark that the run was abandoned since.
-            let _ = handle.taken.compare_exchange(seq, seq + 1, Ordering::AcqRel, Ordering::Acquire);
+            handle.record_taken(seq + 1);
         }
         self.desk.meter().record_batch();
         if self.desk.meter().waits() != self.waits {
@@ -347,11 +340,8 @@ impl<B: Send + 'static> Epoch<B> {
     /// Ends the epoch as its run is cancelled.
     fn fail_for_want_of_a_run(&mut self) -> Option<Result<Batch<B>>> {
         let handle = self.handle.as_ref()?;
-        let interrupted = handle.taken.load(Ordering::Acquire) == ABANDONED;
-        let error = handle
-            .run
-            .failure()
-            .unwrap_or_else(|| if interrupted { self.interrupted() } else { Error::worker_panicked() });
+        let interrupted = || if handle.is_abandoned() { self.interrupted() } else { Error::worker_panicked() };
+        let error = handle.run().failure().unwrap_or_else(interrupted);
         self.fail(error.with_epoch(self.part.epoch))
     }
 }
@@ -360,6 +350,10 @@ impl<B: Send + 'static> Epoch<B> {
 impl<B: Send + 'static> Epoch<B> {
     pub(crate) fn desk(&self) -> &Desk {
         &self.desk
+    }
+
+    pub(crate) fn handle(&self) -> Option<&RunHandle<B>> {
+        self.handle.as_deref()
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -372,14 +366,14 @@ impl<B: Send + 'static> Iterator for Epoch<B> {
 
     fn next(&mut self) -> Option<Result<Batch<B>>> {
         loop {
-            let (handle, seq) = match self.before_next() {
-                Next::Take(handle, seq) => (handle, seq),
+            let seq = match self.before_next() {
+                Next::Take(seq) => seq,
                 Next::Yield(item) => return item,
             };
+            let handle = self.handle.as_ref()?;
             #[allow(clippy::let_unit_value, reason = "a guard with the feature `tracing`")]
             let span = trace::take(self.part.epoch, self.part.first_batch + self.taken);
-            let this: Arc<dyn Drive> = Arc::clone(&handle.run) as _;
-            let outcome = handle.run.take(&this, seq, &self.desk);
+            let outcome = handle.run().take(handle.drive(), seq, &self.desk);
             #[allow(clippy::drop_non_drop, dropping_copy_types, reason = "a guard with the feature `tracing`")]
             drop(span);
             if let Some(item) = self.after_take(outcome, seq) {

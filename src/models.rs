@@ -382,6 +382,8 @@ fn a_window_in_bytes() {
 fn a_consumer_that_works_too() {
     workers_and_consumer(3, 1, Setup { num_rows: &[2, 1], took: SHORT, ..Setup::default() }, 2);
     workers_and_consumer(2, 2, Setup { num_rows: &[2], took: SHORT, ..Setup::default() }, 1);
+    // Somebody else has the batch that is due, and the consumer finds the next one to do.
+    workers_and_consumer(2, 1, Setup { window: 2, max_window: 2, took: SHORT, ..Setup::default() }, 2);
 }
 
 #[test]

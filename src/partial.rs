@@ -45,10 +45,43 @@ pub(crate) struct Partial<P: Stage, A: Assemble<P>> {
     pub(crate) plan: BatchPlan,
     pub(crate) indices: Rows<Buffer<u64>>,
     // Set by the first sample whose layout is known.
-    pub(crate) body: OnceLock<Result<BodyOf<P, A>>>,
+    pub(crate) body: Eventually<Result<BodyOf<P, A>>>,
     // What the batch will be carried in, with memory for the body until that is made.
     pub(crate) cargo: Mutex<Box<Cargo<A::Batch>>>,
     pub(crate) troubles: Mutex<Vec<Trouble<P::Sample>>>,
+}
+
+/// What is there from the start, or is made by whoever asks first.
+pub(crate) enum Eventually<T> {
+    Given(T),
+    Made(OnceLock<T>),
+}
+
+impl<T> Eventually<T> {
+    pub(crate) fn new(given: Option<T>) -> Self {
+        given.map_or_else(|| Self::Made(OnceLock::new()), Self::Given)
+    }
+
+    pub(crate) fn get(&self) -> Option<&T> {
+        match self {
+            Self::Given(value) => Some(value),
+            Self::Made(cell) => cell.get(),
+        }
+    }
+
+    fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
+        match self {
+            Self::Given(value) => value,
+            Self::Made(cell) => cell.get_or_init(make),
+        }
+    }
+
+    fn into_inner(self) -> Option<T> {
+        match self {
+            Self::Given(value) => Some(value),
+            Self::Made(cell) => cell.into_inner(),
+        }
+    }
 }
 
 /// The rows of a batch whose layout is known.

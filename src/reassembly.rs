@@ -5,7 +5,7 @@
 
 use crossbeam_utils::CachePadded;
 
-use crate::sync::{Arc, Mutex, Waiter, lock};
+use crate::sync::{Arc, AtomicBool, Mutex, Ordering, Waiter, lock};
 
 #[derive(Debug)]
 struct Slot<P, O> {
@@ -19,7 +19,14 @@ struct Slot<P, O> {
     waiter: Option<Waiter>,
 }
 
-type Ring<P, O> = Box<[CachePadded<Mutex<Slot<P, O>>>]>;
+#[derive(Debug)]
+struct Place<P, O> {
+    slot: Mutex<Slot<P, O>>,
+    // Whether there is an output, for one who only looks: changed under the lock, read without it.
+    is_ready: AtomicBool,
+}
+
+type Ring<P, O> = Box<[CachePadded<Place<P, O>>]>;
 
 /// A ring of slots. `P` is a batch under construction, `O` a finished one.
 #[derive(Debug)]
@@ -31,12 +38,17 @@ impl<P, O> Slots<P, O> {
     pub(crate) fn new(capacity: usize) -> Self {
         assert!(capacity.is_power_of_two(), "a ring of {capacity} slots");
         let slot = || Slot { partial: None, rows_done: 0, output: None, waiter: None };
-        Self { ring: (0..capacity).map(|_| CachePadded::new(Mutex::new(slot()))).collect() }
+        let place = || Place { slot: Mutex::new(slot()), is_ready: AtomicBool::new(false) };
+        Self { ring: (0..capacity).map(|_| CachePadded::new(place())).collect() }
+    }
+
+    fn place(&self, seq: u64) -> &Place<P, O> {
+        // The capacity is a power of two and fits `usize`, so the cut-off bits do not matter.
+        &self.ring[seq as usize & (self.ring.len() - 1)]
     }
 
     fn slot(&self, seq: u64) -> &Mutex<Slot<P, O>> {
-        // The capacity is a power of two and fits `usize`, so the cut-off bits do not matter.
-        &self.ring[seq as usize & (self.ring.len() - 1)]
+        &self.place(seq).slot
     }
 
     /// The batch under construction, opened by the first worker that asks.
@@ -69,10 +81,13 @@ impl<P, O> Slots<P, O> {
 
     /// Puts a finished batch in its slot and wakes whoever waits for it.
     pub(crate) fn deliver(&self, seq: u64, output: O) {
+        let place = self.place(seq);
         let waiter = {
-            let mut slot = lock(self.slot(seq));
+            let mut slot = lock(&place.slot);
             debug_assert!(slot.output.is_none(), "batch {seq} is delivered twice");
             slot.output = Some(output);
+            // Relaxed, here and below: whoever sees it takes the lock before it takes the batch.
+            place.is_ready.store(true, Ordering::Relaxed);
             slot.waiter.take()
         };
         if let Some(waiter) = waiter {
@@ -82,18 +97,27 @@ impl<P, O> Slots<P, O> {
 
     /// Takes a finished batch. If it is not there yet, registers whom to wake.
     pub(crate) fn take(&self, seq: u64, waiter: Option<Waiter>) -> Option<O> {
-        let mut slot = lock(self.slot(seq));
+        let place = self.place(seq);
+        let mut slot = lock(&place.slot);
         let output = slot.output.take();
+        place.is_ready.store(false, Ordering::Relaxed);
         // A waiter of an earlier call is out of date either way.
         slot.waiter = if output.is_none() { waiter } else { None };
         output
     }
 
+    /// Takes a finished batch if it is seen to be there, and costs one load if not. For one who looks again: it may miss
+    /// what is delivered at this moment.
+    pub(crate) fn take_if_ready(&self, seq: u64) -> Option<O> {
+        if self.place(seq).is_ready.load(Ordering::Relaxed) { self.take(seq, None) } else { None }
+    }
+
     /// Empties every slot, and wakes whoever waits.
     pub(crate) fn clear(&self) {
-        for slot in &self.ring {
+        for place in &self.ring {
             let (partial, output, waiter) = {
-                let mut slot = lock(slot);
+                let mut slot = lock(&place.slot);
+                place.is_ready.store(false, Ordering::Relaxed);
                 (slot.partial.take(), slot.output.take(), slot.waiter.take())
             };
             // Outside the lock: samples may have destructors of the user's.
@@ -121,10 +145,10 @@ mod tests {
     fn a_batch_is_taken_once() {
         let slots = Slots::<(), u64>::new(4);
         for seq in 0..10 {
-            assert_eq!(slots.take(seq, None), None);
+            assert_eq!((slots.take_if_ready(seq), slots.take(seq, None)), (None, None));
             slots.deliver(seq, seq);
-            assert_eq!(slots.take(seq, None), Some(seq));
-            assert_eq!(slots.take(seq, None), None);
+            assert_eq!(if seq % 2 == 0 { slots.take_if_ready(seq) } else { slots.take(seq, None) }, Some(seq));
+            assert_eq!((slots.take_if_ready(seq), slots.take(seq, None)), (None, None));
         }
     }
 

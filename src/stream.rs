@@ -1,7 +1,6 @@
 //! The batches of an epoch as a stream.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures_core::{FusedStream, Stream};
@@ -89,12 +88,12 @@ impl<B: Send + 'static> Stream for EpochStream<B> {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Batch<B>>>> {
         let this = &mut *self;
         loop {
-            let (handle, seq) = match this.epoch.before_next() {
-                Next::Take(handle, seq) => (handle, seq),
+            let seq = match this.epoch.before_next() {
+                Next::Take(seq) => seq,
                 Next::Yield(item) => return Poll::Ready(item),
             };
-            let drive = Arc::clone(&handle.run) as _;
-            let polled = handle.run.poll_take(&drive, seq, this.epoch.desk(), context);
+            let Some(handle) = this.epoch.handle() else { return Poll::Ready(None) };
+            let polled = handle.run().poll_take(handle.drive(), seq, this.epoch.desk(), context);
             if polled.is_pending() {
                 this.since.get_or_insert_with(Instant::now);
             } else if let Some(since) = this.since.take() {

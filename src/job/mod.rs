@@ -6,13 +6,13 @@ pub(crate) mod fetch;
 mod load;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::batch::assemble::Assemble;
 use crate::batch::rows::{Buffer, Rows};
 use crate::error::{Error, ErrorKind, Result};
-use crate::partial::{Outcome, Partial, Recipe, Trouble, UNKNOWN};
+use crate::partial::{Eventually, Outcome, Partial, Recipe, Trouble, UNKNOWN};
 use crate::plan::{BatchPlan, PartOfEpoch};
 use crate::stage::Stage;
 use crate::sync::{Mutex, lock};
@@ -147,7 +147,7 @@ impl<P: Stage, A: Assemble<P>> Job for BatchJob<P, A> {
             epoch,
             plan,
             indices: Rows::new(Buffer::new(indices, num_rows, 1).expect("128 MiB at most"), num_rows, ledger),
-            body: body.map_or_else(OnceLock::new, OnceLock::from),
+            body: Eventually::new(body),
             cargo: Mutex::new(cargo),
             troubles: Mutex::new(Vec::new()),
         }

@@ -280,7 +280,7 @@ impl<J: FetchJob> FetchRun<J> {
         loop {
             if self.is_alone() {
                 while self.step(this, desk) == Step::Worked && !self.run.breaker.is_broken() {
-                    if let Some(output) = self.run.slots.take(seq, None) {
+                    if let Some(output) = self.run.slots.take_if_ready(seq) {
                         return Some(output);
                     }
                 }
@@ -370,7 +370,7 @@ impl<J: FetchJob> Drive for FetchRun<J> {
 
 impl<J: FetchJob> Feed<J::Output> for FetchRun<J> {
     fn take(&self, this: &Arc<dyn Drive>, seq: u64, desk: &Desk) -> Option<J::Output> {
-        let taken = self.place.check_loop().and_then(|()| match self.run.slots.take(seq, None) {
+        let taken = self.place.check_loop().and_then(|()| match self.run.slots.take_if_ready(seq) {
             Some(output) => Ok(Some(output)),
             None => self.place.wait(|| self.wait_for(this, seq, desk)),
         });
@@ -403,7 +403,7 @@ impl<J: FetchJob> Feed<J::Output> for FetchRun<J> {
         desk: &Desk,
         context: &mut task::Context<'_>,
     ) -> Poll<Option<J::Output>> {
-        let output = match self.run.slots.take(seq, None) {
+        let output = match self.run.slots.take_if_ready(seq) {
             Some(output) => Some(output),
             None => ready!(self.poll_for(this, seq, desk, context)),
         };
@@ -430,7 +430,7 @@ impl<J: FetchJob> FetchRun<J> {
         self.run.widen_if_full();
         if self.is_alone() {
             while self.step(this, desk) == Step::Worked && !self.run.breaker.is_broken() {
-                if let Some(output) = self.run.slots.take(seq, None) {
+                if let Some(output) = self.run.slots.take_if_ready(seq) {
                     return Poll::Ready(Some(output));
                 }
             }

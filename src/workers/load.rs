@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::desk::{Desk, Ticket};
 use super::run::{Context, Drive, Feed, Job, Registered, Run, Step, Task};
+use crate::report::Stopwatch;
 use crate::sync::{self, Instant, Ordering, Waiter, after};
 
 /// A job whose rows are loaded by those who claim them.
@@ -36,19 +37,28 @@ impl<J: LoadJob> Run<J> {
         }
     }
 
+    /// Loads all rows of a batch: nobody else sees anything of it before it is done, and it needs no slot until then.
+    fn load_whole(&self, task: Task, desk: &Desk) -> (J::Partial, Option<Stopwatch>) {
+        self.rouse_if_worthwhile(&task);
+        let Task { seq, rows, num_rows, reserved_bytes } = task;
+        let watch = desk.meter().start(self.pace.cost_ns(num_rows as u64));
+        let partial = self.job.open(seq);
+        let bytes = self.job.load(seq, rows, &partial, self.context(desk));
+        self.settle(seq, num_rows, reserved_bytes, bytes, watch, desk);
+        (partial, watch)
+    }
+
     fn perform(&self, task: Task, desk: &Desk) {
+        if task.is_whole() {
+            let seq = task.seq;
+            let (partial, watch) = self.load_whole(task, desk);
+            self.finish(seq, partial, watch.map(|watch| (watch, desk)));
+            return;
+        }
         self.rouse_if_worthwhile(&task);
         let Task { seq, rows, num_rows, reserved_bytes } = task;
         let count = rows.len();
         let watch = desk.meter().start(self.pace.cost_ns(count as u64));
-        if count == num_rows {
-            // The whole batch: nobody else sees anything of it before it is done, and it needs no slot until then.
-            let partial = self.job.open(seq);
-            let bytes = self.job.load(seq, rows, &partial, self.context(desk));
-            self.settle(seq, count, reserved_bytes, bytes, watch, desk);
-            self.finish(seq, partial, watch.map(|watch| (watch, desk)));
-            return;
-        }
         let partial = self.slots.enter(seq, || self.job.open(seq));
         let bytes = self.job.load(seq, rows, &partial, self.context(desk));
         // Before the rows are counted as done: once they are, the consumer can take the batch and close its account.
@@ -92,6 +102,9 @@ impl<J: LoadJob> Run<J> {
 
     /// Lets workers claim into the room that a batch taken makes.
     fn offer_room(&self) {
+        if self.num_workers() == 0 {
+            return;
+        }
         // A worker that goes to sleep either sees this room or is seen here: the bell has the fences for that.
         if !self.bell.anyone_asleep() {
             return;
@@ -117,17 +130,30 @@ impl<J: LoadJob> Run<J> {
 
     /// Waits for a batch: does a task itself where that is quicker than being woken, else looks a little longer, lets
     /// others run, and sleeps. `None` if the run is cancelled.
-    fn wait_for(&self, this: &Arc<dyn Drive>, seq: u64, desk: &Desk) -> Option<J::Output> {
+    fn wait_for(&self, seq: u64, desk: &Desk) -> Option<J::Output> {
         let alone = self.num_workers() == 0;
         self.widen_if_full();
         loop {
             if alone || (self.settings.timeout.is_none() && self.pace.is_shorter_than_a_wake_up()) {
-                let step = self.step(this, desk);
-                let output = self.slots.take(seq, None);
+                let task = self.claim(false);
+                let worked = task.is_ok();
+                match task {
+                    // The batch that is due, whole: it goes from hand to hand without a slot.
+                    Ok(task) if task.seq == seq && task.is_whole() => {
+                        let (partial, watch) = self.load_whole(task, desk);
+                        if self.breaker.is_broken() {
+                            return None;
+                        }
+                        return Some(self.close(seq, partial, watch.map(|watch| (watch, desk))));
+                    }
+                    Ok(task) => self.perform(task, desk),
+                    Err(_) => (),
+                }
+                let output = self.slots.take_if_ready(seq);
                 if output.is_some() {
                     return output;
                 }
-                if step == Step::Worked && !self.breaker.is_broken() {
+                if worked && !self.breaker.is_broken() {
                     continue;
                 }
             }
@@ -166,7 +192,7 @@ impl<J: LoadJob> Run<J> {
         self.widen_if_full();
         if self.num_workers() == 0 {
             while self.step(this, desk) == Step::Worked && !self.breaker.is_broken() {
-                if let Some(output) = self.slots.take(seq, None) {
+                if let Some(output) = self.slots.take_if_ready(seq) {
                     return Poll::Ready(Some(output));
                 }
             }
@@ -209,11 +235,11 @@ impl<J: LoadJob> Drive for Run<J> {
 }
 
 impl<J: LoadJob> Feed<J::Output> for Run<J> {
-    fn take(&self, this: &Arc<dyn Drive>, seq: u64, desk: &Desk) -> Option<J::Output> {
+    fn take(&self, _: &Arc<dyn Drive>, seq: u64, desk: &Desk) -> Option<J::Output> {
         debug_assert_eq!(self.due.load(Ordering::Relaxed), seq, "batches are taken in order");
-        let output = match self.slots.take(seq, None) {
+        let output = match self.slots.take_if_ready(seq) {
             Some(output) => output,
-            None => self.wait_for(this, seq, desk)?,
+            None => self.wait_for(seq, desk)?,
         };
         self.advance(seq);
         self.offer_room();
@@ -236,7 +262,7 @@ impl<J: LoadJob> Feed<J::Output> for Run<J> {
         desk: &Desk,
         context: &mut task::Context<'_>,
     ) -> Poll<Option<J::Output>> {
-        let output = match self.slots.take(seq, None) {
+        let output = match self.slots.take_if_ready(seq) {
             Some(output) => Some(output),
             None => ready!(self.poll_for(this, seq, desk, context)),
         };

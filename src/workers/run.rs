@@ -129,6 +129,13 @@ pub(super) struct Task {
     pub(super) reserved_bytes: u64,
 }
 
+impl Task {
+    /// Whether these are all the rows of the batch.
+    pub(super) fn is_whole(&self) -> bool {
+        self.rows.len() == self.num_rows
+    }
+}
+
 /// A run over batches `0..end`, claimed in order and taken in order.
 pub(crate) struct Run<J: Job> {
     pub(super) job: J,
@@ -295,11 +302,8 @@ impl<J: Job> Run<J> {
         }
     }
 
-    /// Makes a batch of its rows and puts it in its slot. Takes the time for whoever does it, where there is a watch.
-    pub(super) fn finish(&self, seq: u64, partial: J::Partial, watch: Option<(Stopwatch, &Desk)>) {
-        if self.breaker.is_broken() {
-            return;
-        }
+    /// Makes a batch of its rows. Takes the time for whoever does it, where there is a watch.
+    pub(super) fn close(&self, seq: u64, partial: J::Partial, watch: Option<(Stopwatch, &Desk)>) -> J::Output {
         let watch = watch.map(|watch| (watch, Instant::now()));
         let output = self.job.close(seq, partial);
         if let Some(((watch, desk), start)) = watch {
@@ -311,6 +315,15 @@ impl<J: Job> Run<J> {
         {
             budget.settle_batch(seq, bytes);
         }
+        output
+    }
+
+    /// Makes a batch of its rows and puts it in its slot.
+    pub(super) fn finish(&self, seq: u64, partial: J::Partial, watch: Option<(Stopwatch, &Desk)>) {
+        if self.breaker.is_broken() {
+            return;
+        }
+        let output = self.close(seq, partial, watch);
         self.slots.deliver(seq, output);
         // `cancel` raises the breaker before it clears the slots: either it finds this batch, or this sees the
         // breaker. Without a consumer the batch must not stay.
@@ -362,7 +375,8 @@ impl<J: Job> Run<J> {
     /// Widens the window if somebody found it full: workers that did a moment ago are as fast as the consumer on the
     /// whole, but not in step with it; a larger window evens that out.
     pub(super) fn widen_if_full(&self) {
-        if self.was_full.swap(false, Ordering::Relaxed) {
+        // Hardly ever, and a look costs less than an exchange.
+        if self.was_full.load(Ordering::Relaxed) && self.was_full.swap(false, Ordering::Relaxed) {
             self.widen();
         }
     }
@@ -441,7 +455,7 @@ impl<J: Job> Run<J> {
     /// Looks for a batch a little longer than once, and lets others run.
     pub(super) fn look_for(&self, seq: u64) -> Option<J::Output> {
         for spin in 0..SPINS + YIELDS {
-            if let Some(output) = self.slots.take(seq, None) {
+            if let Some(output) = self.slots.take_if_ready(seq) {
                 return Some(output);
             }
             if spin < SPINS { hint::spin_loop() } else { thread::yield_now() }
