@@ -239,6 +239,8 @@ struct Setup {
     lanes: Lanes,
 }
 
+/// So short that workers leave even a batch of it to the consumer.
+const TINY: Duration = Duration::from_nanos(100);
 /// So short that the consumer had better do one than sleep.
 const SHORT: Duration = Duration::from_micros(20);
 /// Not as short, but one alone is not worth to wake somebody for; unless the consumer is about to sleep.
@@ -384,6 +386,38 @@ fn a_consumer_that_works_too() {
     workers_and_consumer(2, 2, Setup { num_rows: &[2], took: SHORT, ..Setup::default() }, 1);
     // Somebody else has the batch that is due, and the consumer finds the next one to do.
     workers_and_consumer(2, 1, Setup { window: 2, max_window: 2, took: SHORT, ..Setup::default() }, 2);
+}
+
+/// Batches are so cheap that workers leave them to the consumer, once it is there.
+#[test]
+fn a_consumer_that_does_it_all() {
+    workers_and_consumer(2, 1, Setup { window: 2, max_window: 2, took: TINY, ..Setup::default() }, 2);
+    workers_and_consumer(1, 2, Setup { took: TINY, ..Setup::default() }, 1);
+    for (took, expected) in [(TINY, Step::Full), (SHORT, Step::Worked)] {
+        explore(0, move || {
+            let bell = Arc::new(Bell::new());
+            let (run, _) =
+                Setup { num_rows: &[1, 1, 1], window: 2, max_window: 2, took, ..Setup::default() }.run(1, &bell);
+            let worker: Arc<dyn Drive> = Arc::clone(&run) as _;
+            take(&run, 0, &desk());
+            assert_eq!(worker.step(&worker, &desk()), expected, "there is a batch to be had, at {took:?} a row");
+            // As a task it loads nothing itself.
+            #[cfg(feature = "async")]
+            {
+                let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+                let mut seq = 1;
+                while seq < 3 {
+                    match run.poll_take(&worker, seq, &desk(), &mut context) {
+                        std::task::Poll::Ready(batch) => {
+                            assert_eq!(batch.map(|batch| batch.seq), Some(seq));
+                            seq += 1;
+                        }
+                        std::task::Poll::Pending => assert_eq!(worker.step(&worker, &desk()), Step::Worked),
+                    }
+                }
+            }
+        });
+    }
 }
 
 #[test]

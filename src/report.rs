@@ -93,8 +93,8 @@ impl Meter {
     /// Of how many samples of the task under way the stages are to be timed.
     pub(crate) fn num_staged(&self) -> usize {
         let tasks = self.0.tasks.load(Ordering::Relaxed);
-        let samples = self.0.samples.load(Ordering::Relaxed).max(1);
-        if self.0.load_ns.load(Ordering::Relaxed) / samples > COSTLY_SAMPLE_NS {
+        let samples = self.0.samples.load(Ordering::Relaxed);
+        if self.0.load_ns.load(Ordering::Relaxed) > samples.saturating_mul(COSTLY_SAMPLE_NS) {
             return usize::MAX;
         }
         if tasks.is_multiple_of(STAGED_TASKS) { STAGED_SAMPLES } else { 0 }

@@ -5,6 +5,8 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
+use fearless_simd::{Level, Simd, dispatch};
+
 use super::{BatchJob, Loaded};
 use crate::batch::assemble::Assemble;
 use crate::batch::rows::Columns;
@@ -250,9 +252,14 @@ impl<P: Stage<Input = ()>, A: Assemble<P>> LoadJob for BatchJob<P, A> {
     }
 }
 
-/// Whether all of the indices are below a length. Without a branch or a comparison inside, which vectorises on any
-/// machine.
+/// Whether all of the indices are below a length.
 fn all_below(indices: &[u64], len: u64) -> bool {
+    dispatch!(Level::new(), simd => all_below_with(simd, indices, len))
+}
+
+// Without a branch or a comparison inside, which vectorises on any machine.
+#[inline(always)]
+fn all_below_with<S: Simd>(_: S, indices: &[u64], len: u64) -> bool {
     const TOP: u64 = 1 << 63;
     // Of numbers below 2^63 a difference that is negative has its highest bit set.
     let beyond = indices.iter().fold(0, |beyond, &index| beyond | index | len.wrapping_sub(1).wrapping_sub(index));

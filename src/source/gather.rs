@@ -1,24 +1,34 @@
 //! Rows of an array in an order, copied one below the other.
 
+use fearless_simd::{Level, Simd, dispatch};
+
 /// Copies the rows at `indices` of an array in C order to `out`.
 ///
 /// # Panics
 ///
 /// If there is no such row, or `out` has another length than that many rows.
 pub(crate) fn gather<T: Copy>(elements: &[T], row_len: usize, indices: &[u64], out: &mut [T]) {
+    dispatch!(Level::new(), simd => gather_with(simd, elements, row_len, indices, out));
+}
+
+// Plain loops, which the compiler turns into the vectors that there are.
+#[inline(always)]
+fn gather_with<S: Simd, T: Copy>(_: S, elements: &[T], row_len: usize, indices: &[u64], out: &mut [T]) {
     assert_eq!(out.len(), row_len * indices.len(), "as many rows as indices");
-    let mut done = 0;
-    while done < indices.len() {
-        // Neighbours are copied in one go: in order all rows are.
-        let run = run(&indices[done..]);
-        let start = indices[done] as usize * row_len;
-        copy(&mut out[done * row_len..][..run * row_len], &elements[start..start + run * row_len]);
-        done += run;
+    let (mut indices, mut out) = (indices, out);
+    while let &[first, ref others @ ..] = indices {
+        // Neighbours are copied in one go: in order all rows are. In a shuffled order there are next to none, and each row
+        // is found and copied by as few instructions as can be, so that many are fetched from memory at once.
+        let run = if others.first() == Some(&first.wrapping_add(1)) { run(indices) } else { 1 };
+        let start = first as usize * row_len;
+        let (to, rest) = out.split_at_mut(run * row_len);
+        copy(to, &elements[start..start + run * row_len]);
+        (indices, out) = (&indices[run..], rest);
     }
 }
 
 /// How many of the indices, from the first on, grow by one.
-#[inline]
+#[inline(always)]
 fn run(indices: &[u64]) -> usize {
     const BLOCK: usize = 16;
     let first = indices[0];
@@ -35,7 +45,7 @@ fn run(indices: &[u64]) -> usize {
 }
 
 /// As `copy_from_slice`, without a call for what fits in a few registers.
-#[inline]
+#[inline(always)]
 fn copy<T: Copy>(to: &mut [T], from: &[T]) {
     macro_rules! lengths {
         ($($len:literal)+) => {

@@ -59,10 +59,11 @@ impl Pace {
         };
         let (num_workers, scale) = (num_workers.max(1), |ns: u64| ns.saturating_mul(Self::SCALE));
         let claim_ns = CLAIM_NS.saturating_mul(num_workers as u64);
-        let most = usize::try_from(scale(TASK_NS.max(claim_ns)) / cost).unwrap_or(usize::MAX).max(1);
-        if most >= num_rows {
+        let task_cost = scale(TASK_NS.max(claim_ns));
+        if cost.saturating_mul(num_rows as u64) <= task_cost {
             return num_rows;
         }
+        let most = usize::try_from(task_cost / cost).unwrap_or(usize::MAX).max(1);
         let worth_a_claim = scale(claim_ns).div_ceil(cost) as usize;
         most.min(left.div_ceil(num_workers).max(worth_a_claim))
     }

@@ -154,6 +154,8 @@ pub(crate) struct Run<J: Job> {
     // Whether somebody found the window full since it was last widened, and whether the consumer waits.
     was_full: AtomicBool,
     starves: AtomicBool,
+    // Whether the consumer loads what is due itself rather than wait for it.
+    helps: AtomicBool,
     pub(super) end: AtomicU64,
     pub(super) budget: Option<Budget>,
     pub(super) breaker: Breaker,
@@ -181,6 +183,7 @@ impl<J: Job> Run<J> {
             window: AtomicU64::new(settings.window as u64),
             was_full: AtomicBool::new(false),
             starves: AtomicBool::new(false),
+            helps: AtomicBool::new(false),
             end: AtomicU64::new(end.min(max_batches(max_rows))),
             budget: settings.window_bytes.map(Budget::new),
             breaker: Breaker::new(),
@@ -275,7 +278,7 @@ impl<J: Job> Run<J> {
     }
 
     pub(super) fn is_worth_a_wake_up(&self, rows: u64) -> bool {
-        self.pace.cost_ns(rows).is_none_or(|cost| cost > 2 * WAKE_UP_NS)
+        !self.is_left_to_the_consumer() && self.pace.cost_ns(rows).is_none_or(|cost| cost > 2 * WAKE_UP_NS)
     }
 
     pub(super) fn context<'a>(&'a self, desk: &'a Desk) -> Context<'a> {
@@ -365,6 +368,25 @@ impl<J: Job> Run<J> {
     /// Notes that the consumer begins or ends to wait. What waits lets the window grow.
     pub(super) fn starve(&self, starves: bool) {
         self.starves.store(starves, Ordering::Relaxed);
+        if starves {
+            // Before it looks for whom to rouse: the bell's fences order that.
+            self.helps.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that the consumer loads what is due itself.
+    pub(super) fn help(&self) {
+        // All workers read this, and it hardly ever changes.
+        if !self.helps.load(Ordering::Relaxed) {
+            self.helps.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether workers had better stay out of it: the consumer is there, and has loaded a batch in less time than it takes to
+    /// have one from another core. Relaxed: a worker that does not see this only does some work; the consumer takes it back
+    /// before it sleeps.
+    pub(super) fn is_left_to_the_consumer(&self) -> bool {
+        self.helps.load(Ordering::Relaxed) && self.pace.cost_ns(self.max_rows).is_some_and(|cost| cost < HAND_OFF_NS)
     }
 
     #[cfg(feature = "async")]
@@ -426,6 +448,8 @@ pub(crate) fn max_batches(max_rows: usize) -> u64 {
     u64::MAX >> row_bits(max_rows)
 }
 
+/// About what it takes to have a batch from another core: some ten cache lines of its account, and its data.
+const HAND_OFF_NS: u64 = 1_000;
 /// About what it takes to wake a sleeping thread.
 const WAKE_UP_NS: u64 = 30_000;
 /// How often the consumer looks again before it lets others run, and how often it lets them run before it sleeps.

@@ -13,6 +13,7 @@ use futures::StreamExt;
 use futures::stream::FusedStream;
 use procession::{
     AsyncSequence, Epoch, Error, ErrorKind, FailureBudget, Loader, OnFailure, Result, Retry, Window, async_from_fn,
+    from_fn,
 };
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Barrier;
@@ -51,6 +52,28 @@ async fn drain<B: Send + 'static>(epoch: Epoch<B>) -> Result<Vec<Vec<u64>>> {
 
 fn drain_by_loop<B: Send + 'static>(epoch: Epoch<B>) -> Result<Vec<Vec<u64>>> {
     epoch.map(|batch| batch.map(|batch| batch.indices().to_vec())).collect()
+}
+
+/// Samples are so cheap that the loop loads them itself; the stream has them loaded, and would wait for ever if nobody did.
+#[test]
+fn an_epoch_begun_in_a_loop_goes_on_as_a_stream() {
+    under_watch("an epoch begun in a loop", || {
+        for workers in [0, 1, 2] {
+            let loader =
+                Loader::builder(from_fn(5_000, |index| index as u64)).batch_size(2).workers(workers).build().unwrap();
+            for taken in [1, 100, 2_499] {
+                let mut epoch = loader.epoch(0);
+                let begun = drain_some(&mut epoch, taken);
+                let rest = current_thread().block_on(drain(epoch)).unwrap();
+                let indices: Vec<u64> = begun.into_iter().chain(rest).flatten().collect();
+                assert!(indices.into_iter().eq(0..5_000), "{workers} workers, a stream after {taken} batches");
+            }
+        }
+    });
+}
+
+fn drain_some<B: Send + 'static>(epoch: &mut Epoch<B>, count: usize) -> Vec<Vec<u64>> {
+    epoch.take(count).map(|batch| batch.unwrap().indices().to_vec()).collect()
 }
 
 #[test]
