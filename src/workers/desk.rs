@@ -58,3 +58,36 @@ impl Desk {
         if ticket.as_ref().is_some_and(|ticket| ticket.deadline <= now) { ticket.take() } else { None }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::workers::run::Step;
+
+    struct Idle;
+
+    impl Drive for Idle {
+        fn step(&self, _: &Arc<dyn Drive>, _: &Desk) -> Step {
+            Step::Over
+        }
+        fn expire(&self, _: &Ticket, _: &Desk) {}
+        fn cancel(&self) {}
+    }
+
+    /// The watch sleeps until the earliest deadline, and takes nothing away before it.
+    #[test]
+    fn the_deadline_is_the_tickets() {
+        let desk = Desk::new(Arc::new(Meter::default()));
+        assert_eq!(desk.deadline(), None);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        desk.begin(Ticket { run: Arc::new(Idle), seq: 3, row: 2, reserved_bytes: 0, deadline });
+        assert_eq!(desk.deadline(), Some(deadline));
+        assert!(desk.take_expired(deadline - Duration::from_nanos(1)).is_none());
+        assert_eq!(desk.deadline(), Some(deadline));
+        let ticket = desk.take_expired(deadline).expect("its time has come");
+        assert_eq!((ticket.seq, ticket.row, desk.deadline()), (3, 2, None));
+        assert!(desk.end().is_none(), "it was taken away");
+    }
+}
