@@ -118,6 +118,8 @@ pub(crate) struct Settings {
     pub(crate) timeout: Option<Duration>,
     /// The number of workers, which may change; 0 stays 0.
     pub(crate) num_workers: Arc<AtomicUsize>,
+    /// What a batch costs that workers leave to the consumer, in nanoseconds; one that costs less is left as well.
+    pub(crate) hand_off_ns: u64,
 }
 
 /// Rows of one batch that somebody claimed.
@@ -368,7 +370,7 @@ impl<J: Job> Run<J> {
     /// Notes that the consumer begins or ends to wait. What waits lets the window grow.
     pub(super) fn starve(&self, starves: bool) {
         self.starves.store(starves, Ordering::Relaxed);
-        if starves {
+        if starves && self.settings.hand_off_ns > 0 {
             // Before it looks for whom to rouse: the bell's fences order that.
             self.helps.store(false, Ordering::Relaxed);
         }
@@ -377,7 +379,7 @@ impl<J: Job> Run<J> {
     /// Notes that the consumer loads what is due itself.
     pub(super) fn help(&self) {
         // All workers read this, and it hardly ever changes.
-        if !self.helps.load(Ordering::Relaxed) {
+        if self.settings.hand_off_ns > 0 && !self.helps.load(Ordering::Relaxed) {
             self.helps.store(true, Ordering::Relaxed);
         }
     }
@@ -386,7 +388,10 @@ impl<J: Job> Run<J> {
     /// have one from another core. Relaxed: a worker that does not see this only does some work; the consumer takes it back
     /// before it sleeps.
     pub(super) fn is_left_to_the_consumer(&self) -> bool {
-        self.helps.load(Ordering::Relaxed) && self.pace.cost_ns(self.max_rows).is_some_and(|cost| cost < HAND_OFF_NS)
+        let limit = self.settings.hand_off_ns;
+        limit > 0
+            && self.helps.load(Ordering::Relaxed)
+            && self.pace.cost_ns(self.max_rows).is_some_and(|cost| cost <= limit)
     }
 
     #[cfg(feature = "async")]
@@ -449,7 +454,7 @@ pub(crate) fn max_batches(max_rows: usize) -> u64 {
 }
 
 /// About what it takes to have a batch from another core: some ten cache lines of its account, and its data.
-const HAND_OFF_NS: u64 = 1_000;
+pub(crate) const HAND_OFF_NS: u64 = 1_000;
 /// About what it takes to wake a sleeping thread.
 const WAKE_UP_NS: u64 = 30_000;
 /// How often the consumer looks again before it lets others run, and how often it lets them run before it sleeps.
