@@ -29,7 +29,7 @@ use crate::sync::{AtomicUsize, Ordering};
 use crate::transform::Transform;
 use crate::workers::pace::Pace;
 use crate::workers::pool::Pool;
-use crate::workers::run::{HAND_OFF_NS, Settings};
+use crate::workers::run::Settings;
 use crate::workers::tuner::Tuner;
 
 /// The most that may be in flight at once: the bound on memory, and what keeps workers from running ahead.
@@ -682,7 +682,6 @@ impl<P: Stage, A: Assemble<P>> LoaderBuilder<P, A> {
             window_bytes,
             timeout: options.timeout,
             num_workers: Arc::new(AtomicUsize::new(num_workers)),
-            hand_off_ns: HAND_OFF_NS,
         };
         let now = Instant::now();
         let tuner =

@@ -29,7 +29,7 @@ use crate::workers::fetch::{FetchJob, FetchRun};
 use crate::workers::load::LoadJob;
 use crate::workers::pace::Pace;
 use crate::workers::pool::Pool;
-use crate::workers::run::{Context, Drive, Feed, HAND_OFF_NS, Job, Run, Settings, Step};
+use crate::workers::run::{Context, Drive, Feed, Job, Run, Settings, Step};
 #[cfg(feature = "async")]
 use crate::{error::Result, remote::runtime::Place, sync::Notify};
 
@@ -231,8 +231,6 @@ struct Setup {
     timeout: Option<Duration>,
     /// What a task takes.
     took: Duration,
-    /// What workers leave to the consumer. Off in most models: what is looked up multiplies what there is to explore.
-    hand_off_ns: u64,
     /// Whether loading leaves off when the run is cancelled.
     leave_off: bool,
     /// The batch whose loading unwinds, which no job should.
@@ -241,8 +239,6 @@ struct Setup {
     lanes: Lanes,
 }
 
-/// So short that workers leave even a batch of it to the consumer.
-const TINY: Duration = Duration::from_nanos(100);
 /// So short that the consumer had better do one than sleep.
 const SHORT: Duration = Duration::from_micros(20);
 /// Not as short, but one alone is not worth to wake somebody for; unless the consumer is about to sleep.
@@ -258,7 +254,6 @@ impl Default for Setup {
             window_bytes: None,
             timeout: None,
             took: LONG,
-            hand_off_ns: 0,
             leave_off: false,
             unwinding: None,
             #[cfg(feature = "async")]
@@ -274,12 +269,12 @@ impl Setup {
     }
 
     fn make(self, num_workers: usize, bell: &Arc<Bell>) -> (Run<Rows>, Arc<Tally>) {
-        let Self { num_rows, window, max_window, window_bytes, timeout, took, hand_off_ns, .. } = self;
+        let Self { num_rows, window, max_window, window_bytes, timeout, took, .. } = self;
         clock::everything_takes(took);
         let pace = Pace::new();
         pace.record(1, took);
         let num_workers = Arc::new(AtomicUsize::new(num_workers));
-        let settings = Settings { window, max_window, window_bytes, timeout, num_workers, hand_off_ns };
+        let settings = Settings { window, max_window, window_bytes, timeout, num_workers };
         let tally = Arc::new(Tally::new(num_rows));
         let max_rows = num_rows.iter().copied().max().unwrap_or(0);
         let rows = Rows {
@@ -389,38 +384,6 @@ fn a_consumer_that_works_too() {
     workers_and_consumer(2, 2, Setup { num_rows: &[2], took: SHORT, ..Setup::default() }, 1);
     // Somebody else has the batch that is due, and the consumer finds the next one to do.
     workers_and_consumer(2, 1, Setup { window: 2, max_window: 2, took: SHORT, ..Setup::default() }, 2);
-}
-
-/// Batches are so cheap that workers leave them to the consumer, once it is there.
-#[test]
-fn a_consumer_that_does_it_all() {
-    let setup = Setup { took: TINY, hand_off_ns: HAND_OFF_NS, ..Setup::default() };
-    workers_and_consumer(2, 1, Setup { window: 2, max_window: 2, ..setup }, 2);
-    workers_and_consumer(1, 2, setup, 1);
-    for (took, expected) in [(TINY, Step::Full), (SHORT, Step::Worked)] {
-        explore(0, move || {
-            let bell = Arc::new(Bell::new());
-            let (run, _) = Setup { num_rows: &[1, 1, 1], window: 2, max_window: 2, took, ..setup }.run(1, &bell);
-            let worker: Arc<dyn Drive> = Arc::clone(&run) as _;
-            take(&run, 0, &desk());
-            assert_eq!(worker.step(&worker, &desk()), expected, "there is a batch to be had, at {took:?} a row");
-            // As a task it loads nothing itself.
-            #[cfg(feature = "async")]
-            {
-                let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-                let mut seq = 1;
-                while seq < 3 {
-                    match run.poll_take(&worker, seq, &desk(), &mut context) {
-                        std::task::Poll::Ready(batch) => {
-                            assert_eq!(batch.map(|batch| batch.seq), Some(seq));
-                            seq += 1;
-                        }
-                        std::task::Poll::Pending => assert_eq!(worker.step(&worker, &desk()), Step::Worked),
-                    }
-                }
-            }
-        });
-    }
 }
 
 #[test]

@@ -6,7 +6,8 @@ const SHUFFLE: u64 = u64::from_le_bytes(*b"shuffle\0");
 
 /// Every index exactly once per epoch, in an order that is new in every epoch.
 ///
-/// The order is not stored: a position costs some tens of nanoseconds at any length, and nothing grows with the length.
+/// The order is not stored: a position costs some tens of nanoseconds at any length, some of many that are asked for at once
+/// a few, and nothing grows with the length.
 /// It is not fit for secrets: a few positions may give the others away.
 ///
 /// # Determinism

@@ -102,6 +102,7 @@ impl<J: LoadJob> Run<J> {
 
     /// Lets workers claim into the room that a batch taken makes.
     fn offer_room(&self) {
+        // Without workers there is nobody to offer it to, and a fence costs as much as ten loads.
         if self.num_workers() == 0 {
             return;
         }
@@ -135,7 +136,6 @@ impl<J: LoadJob> Run<J> {
         self.widen_if_full();
         loop {
             if alone || (self.settings.timeout.is_none() && self.pace.is_shorter_than_a_wake_up()) {
-                self.help();
                 let task = self.claim(false);
                 let worked = task.is_ok();
                 match task {
@@ -191,7 +191,6 @@ impl<J: LoadJob> Run<J> {
         context: &mut task::Context<'_>,
     ) -> Poll<Option<J::Output>> {
         self.widen_if_full();
-        self.starve(true);
         if self.num_workers() == 0 {
             while self.step(this, desk) == Step::Worked && !self.breaker.is_broken() {
                 if let Some(output) = self.slots.take_if_ready(seq) {
@@ -199,6 +198,7 @@ impl<J: LoadJob> Run<J> {
                 }
             }
         }
+        self.starve(true);
         match self.take_or_register(seq, Waiter::Task(context.waker().clone())) {
             Registered::Taken(output) => Poll::Ready(output),
             Registered::Waits => {
@@ -211,10 +211,6 @@ impl<J: LoadJob> Run<J> {
 
 impl<J: LoadJob> Drive for Run<J> {
     fn step(&self, this: &Arc<dyn Drive>, desk: &Desk) -> Step {
-        // Where there is nothing to claim, `claim` knows why.
-        if self.is_left_to_the_consumer() && self.room(self.next_seq()) > 0 {
-            return Step::Full;
-        }
         // Without workers there is nobody to take over from a stuck sample, and no watch to notice one.
         let timeout = self.settings.timeout.filter(|_| self.num_workers() > 0);
         match (self.claim(timeout.is_some()), timeout) {

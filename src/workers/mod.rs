@@ -15,8 +15,7 @@
 //!
 //! *Take.* The consumer takes batch `due` and moves `due` on, which makes room in the window. It rings for a sleeping
 //! worker when a good part of the window is free; a ring costs as much as a small batch. If its batch is not there and
-//! tasks are shorter than a wake-up, it does the next task itself; a whole batch that is due needs no slot then. What costs
-//! less than having it from another core, workers leave to it as long as it does that.
+//! tasks are shorter than a wake-up, it does the next task itself; a whole batch that is due needs no slot then.
 //!
 //! *Sleep.* A worker that finds nothing to claim announces that it goes to sleep, looks once more, and sleeps. Whoever
 //! makes work looks for announcements after making it. Of the two at least one sees the other. Before the consumer

@@ -118,8 +118,6 @@ pub(crate) struct Settings {
     pub(crate) timeout: Option<Duration>,
     /// The number of workers, which may change; 0 stays 0.
     pub(crate) num_workers: Arc<AtomicUsize>,
-    /// What a batch costs that workers leave to the consumer, in nanoseconds; one that costs less is left as well.
-    pub(crate) hand_off_ns: u64,
 }
 
 /// Rows of one batch that somebody claimed.
@@ -156,8 +154,6 @@ pub(crate) struct Run<J: Job> {
     // Whether somebody found the window full since it was last widened, and whether the consumer waits.
     was_full: AtomicBool,
     starves: AtomicBool,
-    // Whether the consumer loads what is due itself rather than wait for it.
-    helps: AtomicBool,
     pub(super) end: AtomicU64,
     pub(super) budget: Option<Budget>,
     pub(super) breaker: Breaker,
@@ -185,7 +181,6 @@ impl<J: Job> Run<J> {
             window: AtomicU64::new(settings.window as u64),
             was_full: AtomicBool::new(false),
             starves: AtomicBool::new(false),
-            helps: AtomicBool::new(false),
             end: AtomicU64::new(end.min(max_batches(max_rows))),
             budget: settings.window_bytes.map(Budget::new),
             breaker: Breaker::new(),
@@ -280,7 +275,7 @@ impl<J: Job> Run<J> {
     }
 
     pub(super) fn is_worth_a_wake_up(&self, rows: u64) -> bool {
-        !self.is_left_to_the_consumer() && self.pace.cost_ns(rows).is_none_or(|cost| cost > 2 * WAKE_UP_NS)
+        self.pace.cost_ns(rows).is_none_or(|cost| cost > 2 * WAKE_UP_NS)
     }
 
     pub(super) fn context<'a>(&'a self, desk: &'a Desk) -> Context<'a> {
@@ -370,28 +365,6 @@ impl<J: Job> Run<J> {
     /// Notes that the consumer begins or ends to wait. What waits lets the window grow.
     pub(super) fn starve(&self, starves: bool) {
         self.starves.store(starves, Ordering::Relaxed);
-        if starves && self.settings.hand_off_ns > 0 {
-            // Before it looks for whom to rouse: the bell's fences order that.
-            self.helps.store(false, Ordering::Relaxed);
-        }
-    }
-
-    /// Notes that the consumer loads what is due itself.
-    pub(super) fn help(&self) {
-        // All workers read this, and it hardly ever changes.
-        if self.settings.hand_off_ns > 0 && !self.helps.load(Ordering::Relaxed) {
-            self.helps.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// Whether workers had better stay out of it: the consumer is there, and has loaded a batch in less time than it takes to
-    /// have one from another core. Relaxed: a worker that does not see this only does some work; the consumer takes it back
-    /// before it sleeps.
-    pub(super) fn is_left_to_the_consumer(&self) -> bool {
-        let limit = self.settings.hand_off_ns;
-        limit > 0
-            && self.helps.load(Ordering::Relaxed)
-            && self.pace.cost_ns(self.max_rows).is_some_and(|cost| cost <= limit)
     }
 
     #[cfg(feature = "async")]
@@ -453,8 +426,6 @@ pub(crate) fn max_batches(max_rows: usize) -> u64 {
     u64::MAX >> row_bits(max_rows)
 }
 
-/// About what it takes to have a batch from another core: some ten cache lines of its account, and its data.
-pub(crate) const HAND_OFF_NS: u64 = 1_000;
 /// About what it takes to wake a sleeping thread.
 const WAKE_UP_NS: u64 = 30_000;
 /// How often the consumer looks again before it lets others run, and how often it lets them run before it sleeps.

@@ -54,7 +54,7 @@ fn drain_by_loop<B: Send + 'static>(epoch: Epoch<B>) -> Result<Vec<Vec<u64>>> {
     epoch.map(|batch| batch.map(|batch| batch.indices().to_vec())).collect()
 }
 
-/// Samples are so cheap that the loop loads them itself; the stream has them loaded, and would wait for ever if nobody did.
+/// The loop loads cheap samples itself; the stream has them loaded.
 #[test]
 fn an_epoch_begun_in_a_loop_goes_on_as_a_stream() {
     under_watch("an epoch begun in a loop", || {
