@@ -64,7 +64,7 @@
 mod batch;
 pub mod collate;
 pub mod compose;
-#[cfg(all(procession_counting, not(loom)))]
+#[cfg(procession_counting)]
 pub mod counting;
 mod engine;
 mod epoch;
@@ -78,8 +78,6 @@ mod gate;
 pub mod image;
 mod job;
 mod loader;
-#[cfg(all(test, loom))]
-mod models;
 mod partial;
 mod plan;
 mod reassembly;

@@ -1,4 +1,4 @@
-//! What the threads share, from the standard library or, under `--cfg loom`, from the model checker. Under
+//! What the threads share, from the standard library or, in the crate in `models/`, from the model checker. Under
 //! `--cfg procession_counting` thin wrappers count what is done with it.
 //!
 //! Everything that the engine's correctness hangs on goes through here; a lock or an atomic from elsewhere would be

@@ -211,7 +211,7 @@ impl<C: Columns> Rows<C> {
     }
 }
 
-/// See `models.rs` of the crate.
+/// See the crate in `models/`.
 #[cfg(all(test, loom))]
 mod models {
     use loom::sync::Arc;

@@ -1,14 +1,14 @@
 //! The engine under the model checker: what a few threads do, in every order in which they can do it.
 //!
-//!     RUSTFLAGS="--cfg loom" cargo test --release --features async --lib models
+//!     cd models && cargo test --release
 //!
 //! Threads that wait for each other for ever, an assertion that fails, and an `Arc` of the model that is not dropped
 //! all end a model with an error. Values that one thread writes and another one reads are relaxed atomics: a missing
 //! happens-before shows as an old value. What a model counts for itself it counts outside of it, which adds no schedules.
 //!
-//! `.ci/defects` breaks the engine in one place after the other, as told in `tests/defects/`, and wants a model to fail.
+//! `.ci/defects` breaks the engine in one place after the other, as told in `models/defects/`, and wants a model to fail.
 //!
-//! The bounds are such that all models together take half a minute; `LOOM_MAX_PREEMPTIONS` sets another one for all.
+//! The bounds are such that all models together take two minutes; `LOOM_MAX_PREEMPTIONS` sets another one for all.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test, which tells how much it has seen")]
 
 use std::ops::Range;
