@@ -688,7 +688,9 @@ mod tests {
         let (mut model, _) = model();
         let [mut average] = train(&mut model, 5, [AverageOptions::new(0.9)]);
         let raw = weights(&model);
+        assert_eq!((average.steps(), average.is_applied()), (5, false));
         average.apply(&mut model).unwrap();
+        assert!(average.is_applied());
         assert_ne!(weights(&model), raw);
         drop(average);
         assert_eq!(weights(&model), raw);

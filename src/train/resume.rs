@@ -326,3 +326,41 @@ fn named(callbacks: &[Box<dyn Callback>]) -> impl Iterator<Item = &dyn Callback>
 fn named_mut(callbacks: &mut [Box<dyn Callback>]) -> impl Iterator<Item = &mut Box<dyn Callback>> {
     callbacks.iter_mut().filter(|callback| !callback.name().is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Adam, Model};
+    use super::*;
+
+    #[test]
+    fn an_array_of_a_layer_that_the_model_lacks_is_refused() {
+        let trainer = || Trainer::new(Model::builder(2).dense("d", 2).build().unwrap(), Adam::default());
+        let loader = crate::Loader::builder(vec![0_u32; 4]).workers(0).build().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.safetensors");
+        trainer().save(&path, &loader.state(0)).unwrap();
+        let mut checkpoint = Checkpoint::read(&path).unwrap();
+        trainer().resume(&checkpoint).unwrap();
+        // As a layer of the user's own leaves behind that had more parameters under the same description.
+        checkpoint.arrays.insert("model/d/scale".to_owned(), ndarray::ArrayD::zeros(vec![2]));
+        let error = trainer().resume(&checkpoint).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::State);
+        assert!(error.to_string().contains("it has an array model/d/scale"), "{error}");
+    }
+
+    #[test]
+    fn only_weights_and_averages_have_to_be_finite() {
+        let check = |name: &str, value: f32| {
+            let kept = HashSet::from(["model/norm/mean".to_owned()]);
+            check_arrays(&[(name.to_owned(), vec![1], vec![value])], &kept, 3)
+        };
+        for name in ["model/d/kernel", "average/a/d/kernel"] {
+            assert!(check(name, 1.0).is_ok());
+            assert_eq!(check(name, f32::INFINITY).unwrap_err().kind(), ErrorKind::Numeric);
+        }
+        // The best loss that a callback has seen is infinite at first, and moving statistics are not trained.
+        for name in ["callback/0/0/best", "optimizer/v/d/kernel", "model/norm/mean"] {
+            assert!(check(name, f32::INFINITY).is_ok(), "{name}");
+        }
+    }
+}

@@ -270,6 +270,51 @@ fn a_damaged_checkpoint_is_refused_and_the_one_before_it_is_used() {
 }
 
 #[test]
+fn a_directory_is_made_for_the_first_checkpoint_and_cleared_of_what_crashes_left() {
+    let (train, dir) = (train_loader(50, 8), tempfile::tempdir().unwrap());
+    let checkpoints = CheckpointDir::new(dir.path().join("runs").join("first"));
+    assert!(checkpoints.latest().unwrap().is_none());
+    let mut trainer = full_trainer().checkpoints(checkpoints.clone(), None).unwrap();
+    assert!(trainer.resume_latest().unwrap().is_none());
+    // At a step at which this training has no checkpoint.
+    fs::create_dir_all(checkpoints.path()).unwrap();
+    let (half, notes) =
+        (checkpoints.path().join("checkpoint-000000000777.safetensors.tmp"), checkpoints.path().join("notes.tmp"));
+    fs::write(&half, b"half").unwrap();
+    fs::write(&notes, b"not a checkpoint's").unwrap();
+    trainer.fit(train.epochs(0..1)).unwrap();
+    assert!(!half.exists() && notes.exists());
+    fs::remove_dir_all(dir.path().join("runs")).unwrap();
+    trainer.fit(train.epochs(1..2)).unwrap();
+    assert_eq!(checkpoints.latest().unwrap().unwrap().checkpoint.step(), 8);
+
+    // What is no directory is not taken for an empty one.
+    let file = dir.path().join("file");
+    fs::write(&file, b"").unwrap();
+    let error = CheckpointDir::new(&file).latest().unwrap_err();
+    assert_eq!((error.kind(), error.file()), (ErrorKind::Io, Some(file.as_path())));
+    let error = full_trainer().checkpoints(CheckpointDir::new(&file), None).and_then(|mut t| t.fit(train.epochs(0..1)));
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::Io);
+}
+
+#[test]
+fn the_only_array_of_an_optimiser_is_kept() {
+    let (train, dir) = (train_loader(50, 8), tempfile::tempdir().unwrap());
+    let new = || {
+        let trainer = Trainer::new(model(1), Sgd::new(0.05).momentum(0.9));
+        trainer.checkpoints(CheckpointDir::new(dir.path()), None).unwrap()
+    };
+    let mut undisturbed = Trainer::new(model(1), Sgd::new(0.05).momentum(0.9));
+    undisturbed.fit(train.epochs(0..2)).unwrap();
+    let mut first = new().on_step(|moment| Ok(if moment.step() == 3 { Flow::Pause } else { Flow::Continue }));
+    first.fit(train.epochs(0..2)).unwrap();
+    let mut second = new();
+    let resumed = second.resume_latest().unwrap().unwrap();
+    second.fit(train.epochs(0..2).resume(&resumed.state).unwrap()).unwrap();
+    assert_eq!(bits(second.model()), bits(undisturbed.model()));
+}
+
+#[test]
 fn what_was_given_up_is_never_taken_for_the_newest() {
     let train = train_loader(50, 8);
     let dir = tempfile::tempdir().unwrap();
