@@ -4,6 +4,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use ndarray::{Array2, array};
@@ -535,6 +536,48 @@ fn a_byte_budget_without_known_sizes_is_exceeded_by_a_sample_a_worker_at_most() 
             assert!(loader.report().peak_bytes.unwrap() <= 50 + 1000 + 2 * 10);
         }
     });
+}
+
+#[test]
+fn a_window_in_bytes_is_filled_to_its_edge_while_nobody_takes() {
+    // Of a size that is known before the first sample, and of one that the first sample tells.
+    fn check<T: procession::Stack + Send + 'static>(most: u64, sample: fn(usize) -> T)
+    where
+        T::Batch: Send + 'static,
+    {
+        for workers in [1, 3] {
+            let loaded = Arc::new(AtomicUsize::new(0));
+            let source = from_fn(40, {
+                let loaded = Arc::clone(&loaded);
+                move |index| {
+                    loaded.fetch_add(1, Ordering::SeqCst);
+                    sample(index)
+                }
+            });
+            let loader =
+                Loader::builder(source).batch_size(4).window(Window::Bytes(3 * 64)).workers(workers).build().unwrap();
+            let epoch = loader.epoch(0);
+            under_watch("a window in bytes", || {
+                while loaded.load(Ordering::SeqCst) < 12 {
+                    thread::yield_now();
+                }
+                assert_eq!(epoch.filter(|batch| batch.is_ok()).count(), 10);
+            });
+            let peak = loader.report().peak_bytes.unwrap();
+            assert!(3 * 64 <= peak && peak <= most, "{peak} bytes, {workers} workers");
+        }
+    }
+    check(3 * 64, |index| [index as f32; 4]);
+    // Whichever row is there first takes the batch's memory, while the room reserved for it is the first row's.
+    check(4 * 64, |index| vec![index as f32; 4]);
+}
+
+#[test]
+fn a_batch_knows_its_epoch() {
+    let loader = Loader::builder(numbers(20)).batch_size(5).shuffle(1).workers(1).build().unwrap();
+    for epoch in [0, 1, 7] {
+        assert!(loader.epoch(epoch).all(|batch| batch.unwrap().epoch() == epoch));
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use ndarray::Array1;
 use procession::testing::{Failing, Panicking};
 use procession::{
     BoxError, Error, ErrorKind, FailureBudget, InOrder, Loader, OnFailure, Result, Retry, RowBlock, Sampler, Sequence,
-    SequenceExt, Window, from_fn, try_from_fn,
+    SequenceExt, Window, World, from_fn, try_from_fn,
 };
 
 use crate::support::{indices, lists, numbers, quiet_panics, under_watch};
@@ -459,6 +459,34 @@ fn a_stuck_sample_is_reported_at_its_place() {
                 gate.open();
             }
         }
+    });
+}
+
+#[test]
+fn a_stuck_sample_of_a_rank_has_its_place_in_the_global_order() {
+    under_watch("time-out of a rank", || {
+        let gate = Gate::default();
+        let source = {
+            let gate = gate.clone();
+            from_fn(24, move |index| {
+                if index == 11 {
+                    gate.pass();
+                }
+                index as u32
+            })
+        };
+        let loader = Loader::builder(source)
+            .batch_size(3)
+            .world(World::new(1, 2).unwrap())
+            .workers(2)
+            .timeout(Duration::from_millis(300))
+            .build()
+            .unwrap();
+        // Rank 1 has the odd positions: 11 is row 2 of its batch 1.
+        let error = loader.epoch(0).find_map(Result::err).unwrap();
+        assert_eq!((error.kind(), error.position(), error.index()), (ErrorKind::Timeout, Some(11), Some(11)));
+        drop(loader);
+        gate.open();
     });
 }
 

@@ -408,6 +408,92 @@ fn what_could_not_be_computed_is_fetched_again() {
     assert_eq!(epoch.receipt().skipped[0].index, Some(4));
 }
 
+/// Vectors have no place in a batch before they are there: what they are made of is fetched and computed apart.
+#[test]
+fn what_cannot_be_computed_is_tried_as_often_as_allowed_and_no_more() {
+    quiet_panics();
+    for (panics, tries) in [(false, 3), (true, 1)] {
+        let computed = Arc::new(AtomicU64::new(0));
+        let service = async_from_fn(6, |index| async move { Ok::<_, Error>(index as u64) });
+        let compute = {
+            let computed = Arc::clone(&computed);
+            move |index| match index {
+                4 if computed.fetch_add(1, Ordering::SeqCst) == 9 => panic!("more than it was told to"),
+                4 if panics => panic!("on purpose"),
+                4 => Err("damaged"),
+                _ => Ok(vec![index]),
+            }
+        };
+        let retry = Retry::times(2).backoff(Duration::ZERO, 1.0, Duration::ZERO);
+        let loader = Loader::remote(service).try_map(compute).retry(retry).workers(1).batch_size(2).build().unwrap();
+        let error = under_watch("tried", || loader.epoch(0).find_map(Result::err)).unwrap();
+        let kind = if panics { ErrorKind::Panic } else { ErrorKind::Sample };
+        assert_eq!((error.kind(), error.position()), (kind, Some(4)));
+        assert_eq!(computed.load(Ordering::SeqCst), tries);
+    }
+}
+
+/// Time stands still but for the pauses, so that each is what it has to be to the millisecond, less what is random.
+#[tokio::test(start_paused = true)]
+async fn what_is_fetched_again_waits_for_its_pause() {
+    let damaged = Arc::new(AtomicU64::new(0));
+    for times in 1..=3 {
+        damaged.store(times, Ordering::SeqCst);
+        let service = async_from_fn(4, |index| async move { Ok::<_, Error>(index as u64) });
+        let compute = {
+            let damaged = Arc::clone(&damaged);
+            move |index| {
+                let left = damaged
+                    .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(u64::from(index == 2)));
+                if index == 2 && left.is_ok() { Err("damaged") } else { Ok(vec![index]) }
+            }
+        };
+        let retry = Retry::times(3).backoff(Duration::from_secs(1), 10.0, Duration::from_secs(10_000));
+        let loader = Loader::remote(service)
+            .runtime(Handle::current())
+            .try_map(compute)
+            .retry(retry)
+            .workers(1)
+            .batch_size(4)
+            .build()
+            .unwrap();
+        let begun = tokio::time::Instant::now();
+        assert_eq!(drain(loader.epoch(0)).await.unwrap(), [[0, 1, 2, 3]]);
+        let (took, longest) = (begun.elapsed(), (0..times as u32).map(|number| retry.delay(number)).sum::<Duration>());
+        assert!(longest / 2 <= took && took <= longest + Duration::from_millis(10), "{took:?} of {longest:?}");
+    }
+}
+
+/// Rows of a fixed size in a window of three batches, written in place and, where they may be fetched again, apart.
+#[test]
+fn a_window_in_bytes_is_what_it_says() {
+    for (retries, workers) in [(0, 0), (0, 2), (1, 0), (1, 2)] {
+        let fetched = Arc::new(AtomicU64::new(0));
+        let service = async_from_fn(40, {
+            let fetched = Arc::clone(&fetched);
+            move |index| {
+                fetched.fetch_add(1, Ordering::SeqCst);
+                async move { Ok::<_, Error>([index as f32; 4]) }
+            }
+        });
+        let loader = Loader::remote(service)
+            .retry(Retry::times(retries))
+            .workers(workers)
+            .batch_size(4)
+            .window(Window::Bytes(3 * 64))
+            .build()
+            .unwrap();
+        let epoch = loader.epoch(0);
+        under_watch("a window in bytes", || {
+            while fetched.load(Ordering::SeqCst) < 12 {
+                std::thread::yield_now();
+            }
+            assert_eq!(epoch.filter(|batch| batch.is_ok()).count(), 10);
+        });
+        assert_eq!(loader.report().peak_bytes, Some(3 * 64), "{retries} retries, {workers} workers");
+    }
+}
+
 /// Something that lets threads through once it is open.
 #[derive(Default)]
 struct Latch(Mutex<bool>, Condvar);
