@@ -81,20 +81,26 @@ fn batches_do_not_depend_on_workers_or_window() {
 fn a_window_in_bytes_counts_the_padding() {
     // One long sample in eight: a batch takes about eight times what its samples do.
     let samples: Vec<(Vec<u8>, u32)> = (0..160).map(|at| (vec![1; if at % 8 == 5 { 1000 } else { 10 }], at)).collect();
-    let peak = |budget, workers| {
-        let loader = Loader::builder(samples.clone()).collate_with((collate::pad(0), collate::stack())).batch_size(8);
-        let loader = loader.workers(workers).window(Window::Bytes(budget)).build().unwrap();
+    let check = |loader: Loader<_>, workers: usize| {
         let num_batches = under_watch("padding", || loader.epoch(0).map(Result::unwrap).count());
         assert_eq!(num_batches, 20);
-        loader.report().peak_bytes.unwrap()
-    };
-    for workers in [0, 1, 4] {
         // With room for the samples of two batches no other one is padded beside the one that is due: it may have been
         // begun, by as many as work on batches, before the padding was known.
-        let padded = 8 * 1000 + 400;
-        let peak = peak(3000, workers);
+        let (padded, peak) = (8 * 1000 + 400, loader.report().peak_bytes.unwrap());
         let most = 3000 + (workers.max(1) as u64) * padded;
         assert!((8000..=most).contains(&peak), "{peak} bytes, {workers} workers");
+    };
+    for workers in [0, 1, 4] {
+        let loader = Loader::builder(samples.clone()).collate_with((collate::pad(0), collate::stack())).batch_size(8);
+        check(loader.workers(workers).window(Window::Bytes(3000)).build().unwrap(), workers);
+    }
+    #[cfg(feature = "async")]
+    for workers in [0, 1, 4] {
+        let samples = samples.clone();
+        let answer = move |index: usize| std::future::ready(Ok::<_, procession::Error>(samples[index].clone()));
+        let loader = Loader::remote(procession::async_from_fn(160, answer)).concurrency(1);
+        let loader = loader.collate_with((collate::pad(0), collate::stack())).batch_size(8);
+        check(loader.workers(workers).window(Window::Bytes(3000)).build().unwrap(), workers);
     }
 }
 

@@ -9,7 +9,7 @@ use ndarray::Array1;
 use procession::testing::{Failing, Panicking};
 use procession::{
     BoxError, Error, ErrorKind, FailureBudget, InOrder, Loader, OnFailure, Result, Retry, RowBlock, Sampler, Sequence,
-    SequenceExt, Window, World, from_fn, try_from_fn,
+    SequenceExt, Stack, Window, World, from_fn, try_from_fn,
 };
 
 use crate::support::{indices, lists, numbers, quiet_panics, under_watch};
@@ -342,6 +342,7 @@ impl Sampler for Defective {
         match position {
             3 => panic!("position 3 panics on purpose"),
             5 => 1000,
+            8 => u64::MAX,
             _ => position,
         }
     }
@@ -352,24 +353,32 @@ impl Sampler for Defective {
 
 #[test]
 fn a_sampler_with_a_defect_is_an_error_at_its_place() {
-    quiet_panics();
-    for workers in [0, 2] {
-        for timeout in [None, Some(Duration::from_secs(60))] {
-            let skip = OnFailure::Skip(FailureBudget::default());
-            let mut builder =
-                Loader::builder(numbers(10)).sampler(Defective).batch_size(4).on_failure(skip).workers(workers);
-            if let Some(timeout) = timeout {
-                builder = builder.timeout(timeout);
+    fn check<T: Stack + Send + 'static>(sample: fn(usize) -> T)
+    where
+        T::Batch: Send + 'static,
+    {
+        for workers in [0, 2] {
+            for timeout in [None, Some(Duration::from_secs(60))] {
+                let skip = OnFailure::Skip(FailureBudget::default());
+                let builder = Loader::builder(from_fn(10, sample)).sampler(Defective).batch_size(4).on_failure(skip);
+                let mut builder = builder.workers(workers);
+                if let Some(timeout) = timeout {
+                    builder = builder.timeout(timeout);
+                }
+                let loader = builder.build().unwrap();
+                let mut epoch = loader.epoch(0);
+                let seen: Vec<u64> = (&mut epoch).flat_map(|batch| batch.unwrap().indices().to_vec()).collect();
+                assert_eq!(seen, [0, 1, 2, 4, 6, 7, 9]);
+                let failed: Vec<_> =
+                    epoch.receipt().skipped.iter().map(|skipped| (skipped.position, skipped.error.kind())).collect();
+                assert_eq!(failed, [(3, ErrorKind::Panic), (5, ErrorKind::Sampler), (8, ErrorKind::Sampler)]);
             }
-            let loader = builder.build().unwrap();
-            let mut epoch = loader.epoch(0);
-            let seen: Vec<u64> = (&mut epoch).flat_map(|batch| batch.unwrap().indices().to_vec()).collect();
-            assert_eq!(seen, [0, 1, 2, 4, 6, 7, 8, 9]);
-            let failed: Vec<_> =
-                epoch.receipt().skipped.iter().map(|skipped| (skipped.position, skipped.error.kind())).collect();
-            assert_eq!(failed, [(3, ErrorKind::Panic), (5, ErrorKind::Sampler)]);
         }
     }
+    quiet_panics();
+    // Written in their places, and put there once they are loaded.
+    check(|index| index as u32);
+    check(|index| vec![index as u32]);
 }
 
 /// A sequence whose hook fails or panics in some epochs.

@@ -28,10 +28,17 @@ fn slow_transforms_are_named() {
         std::thread::sleep(LONG);
         number
     };
-    let loader = Loader::builder(numbers(40)).map(work).batch_size(4).workers(2).build().unwrap();
-    loader.epoch(0).for_each(drop);
-    assert_eq!(loader.report().bottleneck(), Some(Bottleneck::Workers));
-    assert!(loader.report().transform_busy >= 40 * LONG);
+    // A sample that may be given up is loaded apart from its batch.
+    for timeout in [None, Some(Duration::from_secs(100))] {
+        let mut builder = Loader::builder(numbers(40)).map(work).batch_size(4).workers(2);
+        if let Some(timeout) = timeout {
+            builder = builder.timeout(timeout);
+        }
+        let loader = builder.build().unwrap();
+        loader.epoch(0).for_each(drop);
+        assert_eq!(loader.report().bottleneck(), Some(Bottleneck::Workers));
+        assert!(loader.report().transform_busy >= 40 * LONG);
+    }
 }
 
 #[test]
