@@ -15,14 +15,42 @@ pub(crate) fn gather<T: Copy>(elements: &[T], row_len: usize, indices: &[u64], o
 #[inline(always)]
 fn gather_with<S: Simd, T: Copy>(_: S, elements: &[T], row_len: usize, indices: &[u64], out: &mut [T]) {
     assert_eq!(out.len(), row_len * indices.len(), "as many rows as indices");
+    macro_rules! lengths {
+        ($($len:literal)+) => {
+            match row_len {
+                $($len => short_rows::<T, $len>(elements, indices, out),)+
+                _ => long_rows(elements, row_len, indices, out),
+            }
+        };
+    }
+    lengths!(1 2 3 4 8 16);
+}
+
+/// Rows that fit in a few registers. Unless all are neighbours each is found and copied by as few instructions as can be:
+/// the fewer they are, the more rows a core fetches from memory at once.
+#[inline(always)]
+fn short_rows<T: Copy, const LEN: usize>(elements: &[T], indices: &[u64], out: &mut [T]) {
+    let (Some(&first), (rows, _), (out, _)) =
+        (indices.first(), elements.as_chunks::<LEN>(), out.as_chunks_mut::<LEN>())
+    else {
+        return;
+    };
+    if run(indices) == indices.len() {
+        out.copy_from_slice(&rows[first as usize..][..out.len()]);
+        return;
+    }
+    out.iter_mut().zip(indices).for_each(|(to, &index)| *to = rows[index as usize]);
+}
+
+#[inline(always)]
+fn long_rows<T: Copy>(elements: &[T], row_len: usize, indices: &[u64], out: &mut [T]) {
     let (mut indices, mut out) = (indices, out);
     while let &[first, ref others @ ..] = indices {
-        // Neighbours are copied in one go: in order all rows are. In a shuffled order there are next to none, and each row
-        // is found and copied by as few instructions as can be, so that many are fetched from memory at once.
+        // Neighbours are copied in one go: in order all rows are. In a shuffled order there are next to none.
         let run = if others.first() == Some(&first.wrapping_add(1)) { run(indices) } else { 1 };
         let start = first as usize * row_len;
         let (to, rest) = out.split_at_mut(run * row_len);
-        copy(to, &elements[start..start + run * row_len]);
+        to.copy_from_slice(&elements[start..start + run * row_len]);
         (indices, out) = (&indices[run..], rest);
     }
 }
@@ -42,20 +70,6 @@ fn run(indices: &[u64]) -> usize {
         len = start as usize + BLOCK;
     }
     len + indices[len..].iter().zip(len as u64..).take_while(|&(&index, at)| index == first.wrapping_add(at)).count()
-}
-
-/// As `copy_from_slice`, without a call for what fits in a few registers.
-#[inline(always)]
-fn copy<T: Copy>(to: &mut [T], from: &[T]) {
-    macro_rules! lengths {
-        ($($len:literal)+) => {
-            match from.len() {
-                $($len => to[..$len].copy_from_slice(&from[..$len]),)+
-                _ => to.copy_from_slice(from),
-            }
-        };
-    }
-    lengths!(1 2 3 4 8 16);
 }
 
 #[cfg(test)]

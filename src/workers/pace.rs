@@ -101,6 +101,19 @@ mod tests {
     }
 
     #[test]
+    fn a_task_moves_the_estimate_by_an_eighth() {
+        let pace = paced(1600);
+        pace.record(10, Duration::from_nanos(32_000));
+        assert_eq!(pace.cost_ns(1), Some(1800));
+        pace.record(1, Duration::from_nanos(1000));
+        assert_eq!(pace.cost_ns(2), Some(3400));
+        // What is about right is left as it is, and nothing is said of no samples.
+        pace.record(1, Duration::from_nanos(2000));
+        pace.record(0, Duration::from_secs(1));
+        assert_eq!(pace.cost_ns(1), Some(1700));
+    }
+
+    #[test]
     fn a_batch_is_shared_by_all_workers_unless_it_is_cheap() {
         // 40 samples are as long as a task may be.
         assert_eq!([1, 2, 4, 16].map(|workers| paced(1000).rows_per_task(64, 64, workers)), [40, 32, 16, 4]);

@@ -573,6 +573,33 @@ fn a_window_in_bytes_is_filled_to_its_edge_while_nobody_takes() {
 }
 
 #[test]
+fn an_epoch_that_is_left_the_last_one_loads_nothing_of_the_next() {
+    for workers in [0, 1, 3] {
+        let loaded = Arc::new(AtomicUsize::new(0));
+        let source = from_fn(40, {
+            let loaded = Arc::clone(&loaded);
+            move |index| {
+                loaded.fetch_add(1, Ordering::SeqCst);
+                index
+            }
+        });
+        let loader = Loader::builder(source).batch_size(4).window(Window::Batches(2)).workers(workers).build().unwrap();
+        let mut epochs = loader.epochs(0..100);
+        let mut epoch = epochs.next().unwrap();
+        // Nobody has come as far as the next epoch yet.
+        drop(epochs);
+        under_watch("the last epoch", || {
+            while epoch.next().is_some() {
+                // Lets workers that have something to load begin with it.
+                (0..100).for_each(|_| thread::yield_now());
+            }
+        });
+        drop((epoch, loader));
+        assert_eq!(loaded.load(Ordering::SeqCst), 40, "{workers} workers");
+    }
+}
+
+#[test]
 fn a_batch_knows_its_epoch() {
     let loader = Loader::builder(numbers(20)).batch_size(5).shuffle(1).workers(1).build().unwrap();
     for epoch in [0, 1, 7] {

@@ -464,6 +464,21 @@ async fn what_is_fetched_again_waits_for_its_pause() {
     }
 }
 
+#[test]
+fn an_epoch_that_is_left_the_last_one_asks_for_nothing_of_the_next() {
+    let loader = Loader::remote(yielding(40)).concurrency(4).batch_size(4).window(Window::Batches(2)).build().unwrap();
+    let mut epochs = loader.epochs(0..100);
+    let mut epoch = epochs.next().unwrap();
+    drop(epochs);
+    under_watch("the last epoch", || {
+        while epoch.next().is_some() {
+            (0..100).for_each(|_| std::thread::yield_now());
+        }
+    });
+    drop(epoch);
+    assert_eq!(loader.report().requests.unwrap().num_sent, 40);
+}
+
 /// Rows of a fixed size in a window of three batches, written in place and, where they may be fetched again, apart.
 #[test]
 fn a_window_in_bytes_is_what_it_says() {
