@@ -142,6 +142,9 @@ impl Job for Rows {
     fn size_bytes(&self, _: u64, _: usize) -> Option<u64> {
         Some(1)
     }
+    fn batch_bytes(&self, _: &Self::Output) -> Option<u64> {
+        None
+    }
 }
 
 impl LoadJob for Rows {

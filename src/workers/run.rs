@@ -53,9 +53,7 @@ pub(crate) trait Job: Send + Sync + 'static {
     /// The memory that a row will take, in bytes, if that is known before it is loaded.
     fn size_bytes(&self, seq: u64, row: usize) -> Option<u64>;
     /// The memory that a finished batch takes, in bytes, if that is another than its rows take and is known.
-    fn batch_bytes(&self, _output: &Self::Output) -> Option<u64> {
-        None
-    }
+    fn batch_bytes(&self, output: &Self::Output) -> Option<u64>;
 }
 
 /// What a step came to.

@@ -112,4 +112,41 @@ mod tests {
             assert_eq!(tuner.decide(now, Reading { samples, consumer_waited: Duration::ZERO }), None);
         }
     }
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// What is decided after one trial in which the consumer waited so long, with so many workers of at most so many.
+    fn after_one_trial(workers: usize, most: usize, took: Duration, waited: Duration, samples: u64) -> Option<usize> {
+        let now = Instant::now();
+        Tuner::new(workers, most, now).decide(now + took, Reading { samples, consumer_waited: waited })
+    }
+
+    #[test]
+    fn twice_as_many_are_tried_if_the_consumer_waits_and_there_may_be_as_many() {
+        for (workers, most, took, waited, samples, expected) in [
+            (2, 64, TRIAL, 51 * MS, 1, Some(4)),
+            (2, 64, TRIAL, 50 * MS, 1, None),
+            (2, 64, TRIAL, 51 * MS, 0, None),
+            (2, 64, TRIAL - MS, TRIAL, 1, None),
+            (2, 64, 8 * TRIAL, 8 * TRIAL, 1, Some(4)),
+            (2, 64, 8 * TRIAL + MS, 8 * TRIAL, 1, None),
+            (2, 64, 4 * TRIAL, 51 * MS, 1, None),
+            (4, 8, TRIAL, TRIAL, 1, Some(8)),
+            (4, 7, TRIAL, TRIAL, 1, None),
+        ] {
+            let found = after_one_trial(workers, most, took, waited, samples);
+            assert_eq!(found, expected, "{workers} of {most}, {waited:?} of {took:?}, {samples} samples");
+        }
+    }
+
+    #[test]
+    fn twice_as_many_stay_if_they_are_a_fifth_faster() {
+        for (samples, expected) in [(240, None), (239, Some(3))] {
+            let now = Instant::now();
+            let mut tuner = Tuner::new(3, 6, now);
+            assert_eq!(tuner.decide(now + TRIAL, Reading { samples: 200, consumer_waited: TRIAL }), Some(6));
+            let next = Reading { samples: 200 + samples, consumer_waited: 2 * TRIAL };
+            assert_eq!(tuner.decide(now + 2 * TRIAL, next), expected);
+        }
+    }
 }

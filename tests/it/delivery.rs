@@ -600,6 +600,47 @@ fn an_epoch_that_is_left_the_last_one_loads_nothing_of_the_next() {
 }
 
 #[test]
+fn an_epoch_and_its_receipt_count_batches_and_padding() {
+    let loader = Loader::builder(numbers(22)).batch_size(5).tail(Tail::Pad).workers(1).build().unwrap();
+    let mut epoch = loader.epoch(0);
+    for left in (0..5).rev() {
+        epoch.next().unwrap().unwrap();
+        assert_eq!(epoch.num_batches_left(), left);
+    }
+    assert!(epoch.next().is_none());
+    let receipt = epoch.receipt();
+    assert_eq!((receipt.num_batches, receipt.delivered, receipt.padded, receipt.expected), (5, 25, 3, 25));
+}
+
+/// A window that is left to the loader grows while the consumer waits: what is slow holds up nobody else.
+#[test]
+fn a_window_widens_behind_a_sample_that_is_slow() {
+    let (loaded, is_open) = (Arc::new(AtomicUsize::new(0)), Arc::new((Mutex::new(false), Condvar::new())));
+    let source = from_fn(400, {
+        let (loaded, is_open) = (Arc::clone(&loaded), Arc::clone(&is_open));
+        move |index| {
+            if index == 0 {
+                let (lock, opened) = &*is_open;
+                drop(opened.wait_while(lock.lock().unwrap(), |is_open| !*is_open).unwrap());
+            }
+            loaded.fetch_add(1, Ordering::SeqCst);
+            index
+        }
+    });
+    let loader = Loader::builder(source).batch_size(4).workers(2).build().unwrap();
+    let consumer = thread::spawn(move || lists(&loader, 0).len());
+    under_watch("a window that widens", || {
+        // Two dozen batches are more than the window is at first.
+        while loaded.load(Ordering::SeqCst) < 4 * 24 - 1 {
+            thread::yield_now();
+        }
+        *is_open.0.lock().unwrap() = true;
+        is_open.1.notify_all();
+        assert_eq!(consumer.join().unwrap(), 100);
+    });
+}
+
+#[test]
 fn a_batch_knows_its_epoch() {
     let loader = Loader::builder(numbers(20)).batch_size(5).shuffle(1).workers(1).build().unwrap();
     for epoch in [0, 1, 7] {

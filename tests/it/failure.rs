@@ -228,6 +228,9 @@ fn failure_budgets() {
         assert_eq!(outcomes.len(), 5, "the rate counts from the fiftieth sample on");
         let error = outcomes[4].as_ref().unwrap_err();
         assert_eq!((error.kind(), error.index()), (ErrorKind::Budget, Some(49)));
+        let (outcomes, _) = epoch(FailureBudget::default().rate(0.19, 15), workers);
+        let error = outcomes[1].as_ref().unwrap_err();
+        assert!(error.to_string().contains("3 of the first 15 samples failed, more than 19 % after 15"), "{error}");
     }
 }
 
