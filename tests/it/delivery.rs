@@ -605,11 +605,66 @@ fn an_epoch_and_its_receipt_count_batches_and_padding() {
     let mut epoch = loader.epoch(0);
     for left in (0..5).rev() {
         epoch.next().unwrap().unwrap();
-        assert_eq!(epoch.num_batches_left(), left);
+        assert_eq!((epoch.num_batches_left(), epoch.size_hint()), (left, (0, Some(left as usize))));
     }
     assert!(epoch.next().is_none());
     let receipt = epoch.receipt();
     assert_eq!((receipt.num_batches, receipt.delivered, receipt.padded, receipt.expected), (5, 25, 3, 25));
+}
+
+/// What is loaded ahead is not loaded again, whether or not an epoch is asked for a batch after its last one.
+#[test]
+fn epochs_that_follow_each_other_load_each_sample_once() {
+    for (workers, one_too_many) in [(0, false), (1, false), (3, false), (3, true)] {
+        let loaded = Arc::new(AtomicUsize::new(0));
+        let source = from_fn(40, {
+            let loaded = Arc::clone(&loaded);
+            move |index| {
+                loaded.fetch_add(1, Ordering::SeqCst);
+                index
+            }
+        });
+        let loader = Loader::builder(source).batch_size(4).workers(workers).build().unwrap();
+        under_watch("epochs one after the other", || {
+            for mut epoch in loader.epochs(0..5) {
+                assert_eq!(epoch.by_ref().take(10 + usize::from(one_too_many)).count(), 10);
+            }
+        });
+        drop(loader);
+        assert_eq!(loaded.load(Ordering::SeqCst), 200, "{workers} workers");
+    }
+}
+
+#[test]
+fn an_epoch_that_is_left_early_is_accounted_for_and_keeps_nothing() {
+    /// Counts those of its kind that are alive.
+    struct Alive(Arc<AtomicUsize>);
+    impl Drop for Alive {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+    let alive = Arc::new(AtomicUsize::new(0));
+    let source = from_fn(40, {
+        let alive = Arc::clone(&alive);
+        move |_| {
+            alive.fetch_add(1, Ordering::SeqCst);
+            Alive(Arc::clone(&alive))
+        }
+    });
+    let loader = Loader::builder(source).collate(Ok).batch_size(4).workers(2).build().unwrap();
+    let mut epochs = loader.epochs(0..2);
+    let mut epoch = epochs.next().unwrap();
+    drop(epoch.next().unwrap().unwrap());
+    drop(epoch);
+    let receipt = loader.last_receipt().unwrap();
+    assert_eq!((receipt.delivered, receipt.expected, receipt.is_complete()), (4, 40, false));
+    under_watch("batches that nobody will take", || {
+        while alive.load(Ordering::SeqCst) > 0 {
+            thread::yield_now();
+        }
+    });
+    assert_eq!(epochs.next().unwrap().count(), 10);
 }
 
 /// A window that is left to the loader grows while the consumer waits: what is slow holds up nobody else.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use ndarray::Array1;
+use ndarray::{Array1, array};
 use procession::testing::{Failing, Panicking};
 use procession::{
     BoxError, Error, ErrorKind, FailureBudget, InOrder, Loader, OnFailure, Result, Retry, RowBlock, Sampler, Sequence,
@@ -232,6 +232,53 @@ fn failure_budgets() {
         let error = outcomes[1].as_ref().unwrap_err();
         assert!(error.to_string().contains("3 of the first 15 samples failed, more than 19 % after 15"), "{error}");
     }
+}
+
+#[test]
+fn a_rate_counts_the_samples_of_the_rank() {
+    // Of the even indices every fifth fails.
+    let source = odd_ones(100, |index| if index % 10 == 4 { Err(Error::sample("x")) } else { Ok(index as u32) });
+    let loader = Loader::builder(source)
+        .batch_size(10)
+        .world(World::new(0, 2).unwrap())
+        .on_failure(OnFailure::Skip(FailureBudget::default().rate(0.19, 13)))
+        .workers(0)
+        .build()
+        .unwrap();
+    let error = loader.epoch(0).find_map(Result::err).unwrap();
+    assert!(error.to_string().contains("3 of the first 13 samples failed"), "{error}");
+}
+
+/// Whoever is loaded first, it is the first in order that the others are measured by.
+#[test]
+fn the_first_in_order_sets_the_shape_of_those_loaded_before_it() {
+    let begun = Gate::default();
+    let source = {
+        let begun = begun.clone();
+        from_fn(5, move |index| {
+            // The first one waits until the second one has its place: whoever loads the third one has put it there.
+            match index {
+                0 => begun.pass(),
+                2 => begun.open(),
+                _ => (),
+            }
+            vec![index as u32; [2, 3, 2, 4, 2][index]]
+        })
+    };
+    let loader = Loader::builder(source)
+        .batch_size(5)
+        .workers(2)
+        .on_failure(OnFailure::Skip(FailureBudget::default()))
+        .build()
+        .unwrap();
+    let mut epoch = loader.epoch(0);
+    let batch = under_watch("shapes", || epoch.next().unwrap().unwrap());
+    assert_eq!(batch.indices(), [0, 2, 4]);
+    assert_eq!(*batch, array![[0, 0], [2, 2], [4, 4]]);
+    assert!(epoch.next().is_none());
+    let skipped: Vec<_> = epoch.receipt().skipped.iter().map(|one| (one.index, one.error.kind())).collect();
+    assert_eq!(skipped, [(Some(1), ErrorKind::Shape), (Some(3), ErrorKind::Shape)]);
+    assert!(epoch.receipt().skipped[1].error.to_string().contains("as of index 0 in the same batch"));
 }
 
 #[test]
