@@ -9,8 +9,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::task::Context;
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::stream::FusedStream;
+use futures::{Stream, StreamExt};
 use procession::{
     AsyncSequence, Epoch, Error, ErrorKind, FailureBudget, Loader, OnFailure, Result, Retry, Window, async_from_fn,
     from_fn,
@@ -52,6 +52,21 @@ async fn drain<B: Send + 'static>(epoch: Epoch<B>) -> Result<Vec<Vec<u64>>> {
 
 fn drain_by_loop<B: Send + 'static>(epoch: Epoch<B>) -> Result<Vec<Vec<u64>>> {
     epoch.map(|batch| batch.map(|batch| batch.indices().to_vec())).collect()
+}
+
+#[test]
+fn a_stream_says_what_is_to_come() {
+    let loader = Loader::builder(from_fn(22, |index| index as u64)).batch_size(5).workers(1).build().unwrap();
+    under_watch("a stream", || {
+        current_thread().block_on(async {
+            let mut stream = loader.epoch(0).stream();
+            for left in (0..5).rev() {
+                stream.next().await.unwrap().unwrap();
+                assert_eq!((stream.size_hint(), stream.is_terminated()), ((0, Some(left)), false));
+            }
+            assert!(stream.next().await.is_none() && stream.is_terminated());
+        });
+    });
 }
 
 /// The loop loads cheap samples itself; the stream has them loaded.
