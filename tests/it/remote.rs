@@ -494,6 +494,58 @@ fn an_epoch_that_is_left_the_last_one_asks_for_nothing_of_the_next() {
     assert_eq!(loader.report().requests.unwrap().num_sent, 40);
 }
 
+#[test]
+fn an_epoch_that_is_left_early_keeps_nothing_of_what_was_fetched() {
+    let fetched = Arc::new(());
+    // With workers that compute what is fetched, and without, where it waits for the consumer.
+    for workers in [0, 2] {
+        let service = async_from_fn(100, {
+            let fetched = Arc::clone(&fetched);
+            move |_| std::future::ready(Ok::<_, Error>(Arc::clone(&fetched)))
+        });
+        let loader = Loader::remote(service).map(|sample| sample).collate(Ok).batch_size(4).workers(workers);
+        let loader = loader.build().unwrap();
+        // The sequence's own.
+        let before = Arc::strong_count(&fetched);
+        let mut epochs = loader.epochs(0..2);
+        let mut epoch = epochs.next().unwrap();
+        drop(epoch.next().unwrap().unwrap());
+        drop(epoch);
+        under_watch("what nobody will take", || {
+            while Arc::strong_count(&fetched) > before {
+                std::thread::yield_now();
+            }
+        });
+        assert_eq!(epochs.next().unwrap().count(), 25);
+    }
+}
+
+/// Of two samples that wait for each other each has a worker, although it would be quicker for one worker to do both.
+#[test]
+fn no_worker_sleeps_beside_what_the_consumer_waits_for() {
+    for _ in 0..20 {
+        let done: Arc<Vec<AtomicBool>> = Arc::new((0..400).map(|_| AtomicBool::new(false)).collect());
+        let compute = {
+            let done = Arc::clone(&done);
+            move |index: u64| {
+                done[index as usize].store(true, Ordering::SeqCst);
+                while index % 40 == 0 && !done[index as usize + 1].load(Ordering::SeqCst) {
+                    std::thread::yield_now();
+                }
+                index
+            }
+        };
+        let loader =
+            Loader::remote(yielding(400)).map(compute).concurrency(8).batch_size(2).workers(2).build().unwrap();
+        under_watch("two that wait for each other", || {
+            for batch in loader.epoch(0) {
+                batch.unwrap();
+                std::thread::yield_now();
+            }
+        });
+    }
+}
+
 /// Rows of a fixed size in a window of three batches, written in place and, where they may be fetched again, apart.
 #[test]
 fn a_window_in_bytes_is_what_it_says() {
