@@ -416,6 +416,22 @@ mod tests {
         assert_eq!(bytes[8..], PINNED[1].to_le_bytes()[..3]);
         assert_eq!(stream().next_u32(), (PINNED[0] >> 32) as u32);
     }
+    #[test]
+    fn what_is_made_of_the_numbers_is_pinned() {
+        let draws = |draw: fn(&mut VisitRng) -> f64| {
+            let mut rng = stream();
+            [draw(&mut rng), draw(&mut rng), draw(&mut rng)]
+        };
+        let fractions = PINNED.map(|number| (number >> 11) as f64 / (1_u64 << 53) as f64);
+        assert_eq!(draws(VisitRng::uniform), fractions[..3]);
+        let fractions = PINNED.map(|number| (number >> 40) as f32 / (1 << 24) as f32);
+        assert_eq!(draws(|rng| rng.uniform_f32().into()), [0, 1, 2].map(|at| f64::from(fractions[at])));
+        let expected = [0, 1, 2].map(|at| f64::from(-3.0 + 5.0 * fractions[at]));
+        assert_eq!(draws(|rng| rng.range_f32(-3.0, 2.0).into()), expected);
+        let expected = [0, 1, 2].map(|at| ((u128::from(PINNED[at]) * 1000) >> 64) as f64);
+        assert_eq!(draws(|rng| rng.below(1000) as f64), expected);
+    }
+
     const PINNED: [u64; 4] = [0x908983282e29bd37, 0x134ebee2b2dded3d, 0x59cb0352858067fd, 0x170e727669959117];
 
     #[test]
@@ -508,5 +524,9 @@ mod tests {
         }
         let mut own = stream();
         assert_eq!(draw(&mut stream()), (own.next_u64(), own.next_u32()));
+        let (mut bytes, mut expected) = ([0; 11], [0; 11]);
+        rand_core::Rng::fill_bytes(&mut stream(), &mut bytes);
+        stream().fill_bytes(&mut expected);
+        assert_eq!(bytes, expected);
     }
 }

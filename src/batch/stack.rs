@@ -598,6 +598,44 @@ mod tests {
     }
 
     #[test]
+    fn each_type_says_what_it_takes() {
+        fn bytes<S: Stack>(samples: Vec<S>) -> (usize, Option<usize>, usize) {
+            let (size, row) = (samples[0].size_bytes(), S::row_bytes(&samples[0].layout()));
+            (size, row, S::batch_bytes(&stack(samples, None, None)))
+        }
+        assert_eq!(bytes(vec![1_u16, 2, 3]), (2, Some(2), 6));
+        assert_eq!(bytes(vec![[1.0_f32; 5]; 3]), (20, Some(20), 60));
+        assert_eq!(bytes(vec![vec![1_u16; 5]; 3]), (10, Some(10), 30));
+        assert_eq!(bytes(vec![Array2::<f64>::zeros((2, 3)); 3]), (48, Some(48), 144));
+        let word = size_of::<String>() + 5;
+        assert_eq!(bytes(vec!["twice".to_owned(), "again".to_owned()]), (word, None, 2 * word));
+        assert_eq!(bytes(vec![(1_u8, [1.0_f32; 2]); 3]), (9, Some(9), 27));
+        assert_eq!(bytes(vec![("twice".to_owned(), 1_u8)]), (word + 1, None, word + 1));
+    }
+
+    #[test]
+    fn what_is_shrunk_is_the_same_without_its_reserve() {
+        let mut word = String::with_capacity(100);
+        word.push_str("word");
+        let word = word.shrunk();
+        assert_eq!((word.as_str(), word.capacity()), ("word", 4));
+        let mut numbers = Vec::with_capacity(100);
+        numbers.extend([1_u8, 2]);
+        let numbers = numbers.shrunk();
+        assert_eq!((numbers.as_slice(), numbers.capacity()), (&[1, 2][..], 2));
+        let array = array![[1, 2], [3, 4], [5, 6]].slice_move(ndarray::s![1..2, ..]).shrunk();
+        assert_eq!((&array, array.clone().into_raw_vec_and_offset().0.len()), (&array![[3, 4]], 2));
+    }
+
+    #[test]
+    fn layouts_that_types_and_arrays_without_samples_have() {
+        assert_eq!((<[u8; 3]>::layout_of_type(), String::layout_of_type()), (Some(()), Some(())));
+        assert_eq!((Vec::<u8>::layout_of_type(), Array2::<u8>::layout_of_type()), (None, None));
+        assert_eq!(Array2::<u8>::empty_layout(), ndarray::Dim([0, 0]));
+        assert_eq!(ndarray::ArrayD::<u8>::empty_layout().ndim(), 0);
+    }
+
+    #[test]
     fn a_block_lends_its_rows_and_no_others() {
         let rows = Rows::new(<[u8; 2]>::columns(&(), 5, None).unwrap(), 5, Ledger::default());
         let mut chunk = rows.claim(1..5);

@@ -221,6 +221,9 @@ mod tests {
         let mut out = [0; 8];
         ClassBalanced::new(&[0, 0, 0, 0, 1, 1], 7).unwrap().fill(0, 0, 1, &mut out);
         assert_eq!(out, [0, 4, 3, 5, 5, 1, 2, 4]);
+        let mut out = [0; 10];
+        ClassBalanced::new(&[0, 0, 0, 0, 0, 1, 1, 1], 7).unwrap().fill(0, 0, 1, &mut out);
+        assert_eq!(out, [4, 6, 7, 1, 3, 5, 7, 6, 0, 2]);
     }
 
     #[test]

@@ -519,6 +519,13 @@ mod tests {
         assert_eq!(order, [8, 6, 7, 9, 3, 4, 5, 2, 1, 0]);
         BlockShuffle::from_lengths([1, 2, 3, 4], 2, 7).unwrap().fill(0, 0, 1, &mut order);
         assert_eq!(order, [2, 1, 5, 4, 3, 7, 8, 0, 9, 6]);
+        // A span of more blocks than there are is one of all of them.
+        let [all, more] = [4, 100].map(|span| {
+            let mut order = [0; 10];
+            BlockShuffle::from_lengths([1, 2, 3, 4], span, 7).unwrap().fill(0, 0, 1, &mut order);
+            order
+        });
+        assert_eq!(all, more);
     }
 
     #[test]

@@ -379,6 +379,10 @@ mod tests {
         let mut out = [0; 10];
         LengthBuckets::new([5, 1, 4, 1, 5, 9, 2, 6, 5, 3], 3, 2, 7).unwrap().fill(0, 0, 1, &mut out);
         assert_eq!(out, [9, 8, 2, 6, 3, 1, 0, 5, 4, 7]);
+        assert!(
+            LengthBuckets::new([5, 1, 4], 3, 2, 7).unwrap().is_permutation()
+                && super::super::InOrder::new(3).is_permutation()
+        );
     }
 
     #[test]

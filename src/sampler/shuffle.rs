@@ -164,6 +164,12 @@ mod tests {
         assert_eq!(order(10, 0xdead_beef, 5), [9, 8, 1, 0, 2, 7, 3, 4, 5, 6]);
         assert_eq!(order(50, 7, 1)[..10], [19, 3, 37, 28, 10, 18, 33, 23, 49, 9]);
         assert_eq!(order(64, 7, 1)[54..], [51, 34, 53, 57, 62, 12, 30, 17, 47, 22]);
+        // Each of many whole orders, as a number.
+        let digest = |orders: std::ops::Range<u64>| {
+            let indices = orders.flat_map(|seed| order(64, seed, 0));
+            indices.fold(0_u64, |digest, index| digest.wrapping_mul(0x0000_0100_0000_01b3) ^ index)
+        };
+        assert_eq!(digest(0..1000), 14_063_195_839_473_948_910);
         assert_eq!(order(100, 7, 1)[..10], [95, 61, 1, 62, 5, 68, 55, 93, 27, 70]);
         assert_eq!(order(1000, 7, 1)[..10], [282, 781, 967, 817, 163, 456, 892, 138, 725, 886]);
         assert_eq!(order(65_537, 7, 1)[..10], [45934, 56246, 3324, 19884, 23865, 63100, 61341, 1526, 6360, 31269]);

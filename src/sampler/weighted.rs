@@ -252,6 +252,14 @@ mod tests {
         let mut out = [0; 10];
         sampler.fill(0, 0, 1, &mut out);
         assert_eq!(out, [0, 2, 3, 0, 1, 2, 3, 3, 3, 3]);
+        assert_eq!(sampler.describe(), "weighted(draws=10, num_weights=4, weights=ed567a062fd3b231, seed=7)");
+    }
+
+    #[test]
+    fn a_sum_loses_nothing_of_small_terms() {
+        assert_eq!(compensated_sum([1.0, 1e100, 1.0, -1e100].into_iter()), 2.0);
+        assert_eq!(compensated_sum([1e16, 1.0, 1.0].into_iter()), 1e16 + 2.0);
+        assert_eq!(compensated_sum([1.0, 1e16, 1.0].into_iter()), 1e16 + 2.0);
     }
 
     #[test]

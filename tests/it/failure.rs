@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ndarray::{Array1, array};
 use procession::testing::{Failing, Panicking};
@@ -279,6 +279,20 @@ fn the_first_in_order_sets_the_shape_of_those_loaded_before_it() {
     let skipped: Vec<_> = epoch.receipt().skipped.iter().map(|one| (one.index, one.error.kind())).collect();
     assert_eq!(skipped, [(Some(1), ErrorKind::Shape), (Some(3), ErrorKind::Shape)]);
     assert!(epoch.receipt().skipped[1].error.to_string().contains("as of index 0 in the same batch"));
+}
+
+#[test]
+fn a_retry_waits_for_its_pause() {
+    for workers in [0, 1] {
+        let failing = odd_ones(1, |_| Err(Error::sample("never")));
+        let delay = Duration::from_millis(20);
+        let retry = Retry::times(3).backoff(delay, 1.0, delay);
+        let loader = Loader::builder(failing).retry(retry).workers(workers).build().unwrap();
+        let begun = Instant::now();
+        assert!(loader.epoch(0).next().unwrap().is_err());
+        // Each pause is half of its delay at least.
+        assert!(begun.elapsed() >= 3 * delay / 2);
+    }
 }
 
 #[test]
