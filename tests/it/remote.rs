@@ -529,7 +529,7 @@ fn no_worker_sleeps_beside_what_the_consumer_waits_for() {
             let done = Arc::clone(&done);
             move |index: u64| {
                 done[index as usize].store(true, Ordering::SeqCst);
-                while index % 40 == 0 && !done[index as usize + 1].load(Ordering::SeqCst) {
+                while index.is_multiple_of(40) && !done[index as usize + 1].load(Ordering::SeqCst) {
                     std::thread::yield_now();
                 }
                 index
