@@ -461,3 +461,17 @@ impl<J: Job> Run<J> {
         None
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::{max_batches, slots_for};
+
+    #[test]
+    fn the_cursor_holds_the_last_row_of_the_last_batch() {
+        assert_eq!([1, 127, 128].map(max_batches), [63, 57, 56].map(|bits| (1 << bits) - 1));
+        assert_eq!(
+            [(1, 9), (4, 9), (5, 9), (64, 3), (64, 0)].map(|(window, end)| slots_for(window, end)),
+            [1, 4, 8, 4, 1]
+        );
+    }
+}

@@ -141,12 +141,12 @@ mod tests {
 
     #[test]
     fn twice_as_many_stay_if_they_are_a_fifth_faster() {
-        for (samples, expected) in [(240, None), (239, Some(3))] {
+        for (trials, samples, expected) in [(1, 240, None), (1, 239, Some(3)), (2, 480, None), (2, 479, Some(3))] {
             let now = Instant::now();
             let mut tuner = Tuner::new(3, 6, now);
             assert_eq!(tuner.decide(now + TRIAL, Reading { samples: 200, consumer_waited: TRIAL }), Some(6));
-            let next = Reading { samples: 200 + samples, consumer_waited: 2 * TRIAL };
-            assert_eq!(tuner.decide(now + 2 * TRIAL, next), expected);
+            let next = Reading { samples: 200 + samples, consumer_waited: (1 + trials) * TRIAL };
+            assert_eq!(tuner.decide(now + (1 + trials) * TRIAL, next), expected);
         }
     }
 }

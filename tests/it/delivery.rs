@@ -580,10 +580,12 @@ fn a_window_in_bytes_is_filled_to_its_edge_while_nobody_takes() {
 fn an_epoch_that_is_left_the_last_one_loads_nothing_of_the_next() {
     for workers in [0, 1, 3] {
         let loaded = Arc::new(AtomicUsize::new(0));
+        // Of a cost for which workers are woken.
         let source = from_fn(40, {
             let loaded = Arc::clone(&loaded);
             move |index| {
                 loaded.fetch_add(1, Ordering::SeqCst);
+                thread::sleep(Duration::from_micros(300));
                 index
             }
         });
