@@ -313,6 +313,16 @@ where
     ) -> Result<()> {
         self.inner.load_into(stage, visit, input, chunk, row, timer)
     }
+    #[inline]
+    fn load_many_into(
+        &self,
+        stage: &P,
+        indices: &[u64],
+        chunk: &mut <Self::Columns as Columns>::Chunk<'_>,
+        timer: &mut Timer,
+    ) -> usize {
+        self.inner.load_many_into(stage, indices, chunk, timer)
+    }
     fn finish(
         &self,
         columns: Self::Columns,

@@ -295,6 +295,16 @@ mod tests {
     }
 
     #[test]
+    fn a_buffer_that_is_dropped_drops_its_elements() {
+        let element = std::sync::Arc::new(());
+        let rows = Rows::new(Buffer::new(Vec::new(), 3, 1).unwrap(), 3, Ledger::default());
+        rows.claim(1..2).row(0)[0] = Some(std::sync::Arc::clone(&element));
+        assert_eq!(std::sync::Arc::strong_count(&element), 2);
+        drop(rows);
+        assert_eq!(std::sync::Arc::strong_count(&element), 1);
+    }
+
+    #[test]
     fn elements_are_dropped_once() {
         let buffer = Buffer::<String>::new(Vec::new(), 3, 1).unwrap();
         let rows = Rows::new(buffer, 3, Ledger::default());

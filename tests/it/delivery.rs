@@ -545,7 +545,7 @@ fn a_window_in_bytes_is_filled_to_its_edge_while_nobody_takes() {
     where
         T::Batch: Send + 'static,
     {
-        for workers in [1, 3] {
+        for (workers, augmented) in [(1, false), (3, false), (3, true)] {
             let loaded = Arc::new(AtomicUsize::new(0));
             let source = from_fn(40, {
                 let loaded = Arc::clone(&loaded);
@@ -554,8 +554,8 @@ fn a_window_in_bytes_is_filled_to_its_edge_while_nobody_takes() {
                     sample(index)
                 }
             });
-            let loader =
-                Loader::builder(source).batch_size(4).window(Window::Bytes(3 * 64)).workers(workers).build().unwrap();
+            let builder = Loader::builder(source).batch_size(4).window(Window::Bytes(3 * 64)).workers(workers);
+            let loader = if augmented { builder.augment_batch(|_, _| ()).build() } else { builder.build() }.unwrap();
             let epoch = loader.epoch(0);
             under_watch("a window in bytes", || {
                 while loaded.load(Ordering::SeqCst) < 12 {

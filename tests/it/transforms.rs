@@ -1,9 +1,13 @@
 //! Transforms that write into the batch, and what changes whole batches.
 
+use std::time::Duration;
+
 use ndarray::Array2;
 use procession::{
-    ErrorKind, FailureBudget, Loader, OnFailure, Result, State, Tail, Transform, VisitRng, World, from_fn,
+    ErrorKind, FailureBudget, Loader, OnFailure, Result, Stack, State, Tail, Transform, VisitRng, World, from_fn,
 };
+
+use crate::support::lists;
 
 /// A number as a row of `width` numbers with noise; odd ones may fail, or come in another layout than they say.
 #[derive(Clone, Copy)]
@@ -124,6 +128,32 @@ fn batches_are_changed_the_same_for_any_number_of_workers_and_after_a_resume() {
     drop(epoch);
     let rest = loader(3).epochs(0..4).resume(&state).unwrap().next().unwrap();
     assert_eq!(rest.map(|batch| batch.unwrap().clone()).collect::<Vec<_>>(), expected[4..]);
+}
+
+/// Rows are written in their places, or put there once they are there, whatever becomes of the batch.
+#[test]
+fn a_batch_that_is_changed_is_loaded_like_any_other() {
+    fn check<T: Stack + Send + 'static>(sample: fn(usize) -> T)
+    where
+        T::Batch: PartialEq + std::fmt::Debug + Clone + Send + 'static,
+    {
+        for timeout in [None, Some(Duration::from_secs(100))] {
+            for workers in [0, 2] {
+                let builder = || {
+                    let builder = Loader::builder(from_fn(50, sample)).batch_size(8).shuffle(5).workers(workers);
+                    match timeout {
+                        Some(timeout) => builder.timeout(timeout),
+                        None => builder,
+                    }
+                };
+                let plain = lists(&builder().build().unwrap(), 3);
+                assert_eq!(lists(&builder().augment_batch(|_, _| ()).build().unwrap(), 3), plain);
+            }
+        }
+    }
+    check(|index| [index as f32, 1.0]);
+    check(|index| vec![index as f32, 1.0]);
+    check(|index| index.to_string());
 }
 
 #[test]
