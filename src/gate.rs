@@ -142,6 +142,30 @@ mod tests {
         });
     }
 
+    #[cfg(feature = "async")]
+    #[test]
+    fn a_task_waits_for_the_hook_and_is_woken_after_it() {
+        use std::sync::Arc;
+        use std::task::{Context, Wake};
+
+        struct Woken(AtomicUsize);
+        impl Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        let (gate, woken) = (Gate::new(), Arc::new(Woken(AtomicUsize::new(0))));
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut context = Context::from_waker(&waker);
+        let mut pass = Box::pin(gate.pass_later());
+        gate.run_alone(|| {
+            assert!(pass.as_mut().poll(&mut context).is_pending());
+            assert_eq!(woken.0.load(Ordering::SeqCst), 0);
+        });
+        assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+        assert!(pass.as_mut().poll(&mut context).is_ready());
+    }
+
     #[test]
     fn a_hook_that_panics_opens_the_gate() {
         let gate = Gate::new();

@@ -107,7 +107,7 @@ impl Pool {
         num_workers - (missing - hired)
     }
 
-    #[cfg(all(test, loom))]
+    #[cfg(test)]
     pub(crate) fn num_live(&self) -> usize {
         lock(&self.shared.crew).num_live
     }
@@ -335,5 +335,22 @@ impl Shared {
             crew.num_live -= 1;
         }
         self.changed.notify_all();
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_leave_as_are_too_many() {
+        let pool = Pool::start(6, None, Arc::new(Meters::new())).unwrap();
+        for num_workers in [2, 5, 0, 1] {
+            assert_eq!(pool.resize(num_workers), num_workers);
+            // It ends, or hangs where somebody stays.
+            while pool.num_live() != num_workers {
+                thread::yield_now();
+            }
+        }
     }
 }
