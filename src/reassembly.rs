@@ -129,7 +129,7 @@ impl<P, O> Slots<P, O> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(procession_loom)))]
 mod tests {
     use super::*;
 

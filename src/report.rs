@@ -418,7 +418,7 @@ impl fmt::Display for Report {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(procession_loom)))]
 mod tests {
     use super::*;
 

@@ -4,13 +4,13 @@
 //! Everything that the engine's correctness hangs on goes through here; a lock or an atomic from elsewhere would be
 //! invisible to the model.
 
-#[cfg(all(loom, feature = "async"))]
+#[cfg(all(procession_loom, feature = "async"))]
 pub(crate) use self::tasks::{AbortHandle, Notify, spawn};
-#[cfg(loom)]
+#[cfg(procession_loom)]
 pub(crate) use self::{clock::Instant, parking::park};
-#[cfg(all(not(loom), procession_counting))]
+#[cfg(all(not(procession_loom), procession_counting))]
 pub(crate) use crate::counting::{AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, fence, park};
-#[cfg(loom)]
+#[cfg(procession_loom)]
 pub(crate) use loom::{
     hint,
     sync::{
@@ -19,14 +19,14 @@ pub(crate) use loom::{
     },
     thread,
 };
-#[cfg(not(loom))]
+#[cfg(not(procession_loom))]
 pub(crate) use std::{
     hint,
     sync::{Arc, MutexGuard, atomic::Ordering},
     thread,
     time::Instant,
 };
-#[cfg(not(any(loom, procession_counting)))]
+#[cfg(not(any(procession_loom, procession_counting)))]
 pub(crate) use std::{
     sync::{
         Condvar, Mutex,
@@ -34,7 +34,7 @@ pub(crate) use std::{
     },
     thread::park,
 };
-#[cfg(all(not(loom), feature = "async"))]
+#[cfg(all(not(procession_loom), feature = "async"))]
 pub(crate) use tokio::{sync::Notify, task::AbortHandle};
 
 use std::sync::PoisonError;
@@ -42,11 +42,11 @@ use std::sync::PoisonError;
 use std::task::Waker;
 use std::time::Duration;
 
-#[cfg(loom)]
+#[cfg(procession_loom)]
 use self::parking::{Thread, current};
-#[cfg(all(not(loom), procession_counting))]
+#[cfg(all(not(procession_loom), procession_counting))]
 use crate::counting::{Thread, current};
-#[cfg(not(any(loom, procession_counting)))]
+#[cfg(not(any(procession_loom, procession_counting)))]
 use std::thread::{Thread, current};
 
 /// Locks. No user code runs while one of the engine's locks is held, so a poisoned lock guards whole data.
@@ -69,7 +69,7 @@ pub(crate) fn wait_until<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>, mom
 }
 
 /// Starts a task on a runtime.
-#[cfg(all(not(loom), feature = "async"))]
+#[cfg(all(not(procession_loom), feature = "async"))]
 pub(crate) fn spawn(runtime: &tokio::runtime::Handle, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
     runtime.spawn(task).abort_handle()
 }
@@ -140,7 +140,7 @@ impl Breaker {
 
 /// How the consumer sleeps under the model checker, whose own `park` forgets an earlier `unpark` when the thread has had
 /// to wait for a lock in between.
-#[cfg(loom)]
+#[cfg(procession_loom)]
 mod parking {
     use std::sync::Arc;
 
@@ -175,7 +175,7 @@ mod parking {
 }
 
 /// What stands for a runtime under the model checker, to which tokio is invisible: a task is a thread that polls it.
-#[cfg(all(loom, feature = "async"))]
+#[cfg(all(procession_loom, feature = "async"))]
 mod tasks {
     use std::collections::VecDeque;
     use std::future::poll_fn;
@@ -326,7 +326,7 @@ mod tasks {
 
 /// A clock for the model checker, which repeats a schedule and must then see the same time: it stands still
 /// unless the model has time pass, and whatever is timed has taken as long as the model says.
-#[cfg(loom)]
+#[cfg(procession_loom)]
 pub(crate) mod clock {
     use std::cell::Cell;
     use std::ops::Add;

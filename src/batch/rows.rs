@@ -212,7 +212,7 @@ impl<C: Columns> Rows<C> {
 }
 
 /// See the crate in `models/`.
-#[cfg(all(test, loom))]
+#[cfg(all(test, procession_loom))]
 mod models {
     use loom::sync::Arc;
     use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -243,7 +243,7 @@ mod models {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(procession_loom)))]
 mod tests {
     use super::*;
     use std::panic::{AssertUnwindSafe, catch_unwind};

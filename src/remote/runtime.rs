@@ -91,7 +91,7 @@ impl Drop for Runtime {
 
 impl Place {
     /// A runtime on which nothing runs, as the tasks of a model do not.
-    #[cfg(all(test, loom))]
+    #[cfg(all(test, procession_loom))]
     pub(crate) fn of_a_model() -> Self {
         use std::sync::OnceLock;
         static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();

@@ -127,8 +127,7 @@ macro_rules! rows_of_arrays {
             {
                 // One that does not lie in C order has no rows to copy.
                 let elements = self.as_slice()?;
-                let row_len = self.shape()[1..].iter().product();
-                gather(elements, row_len, indices, array_rows::<T, <$dimension as Dimension>::Smaller>(block));
+                gather(elements, self.shape()[0], indices, array_rows::<T, <$dimension as Dimension>::Smaller>(block));
                 Some(indices.len())
             }
             fn size_bytes(&self, _index: usize) -> Option<usize> {

@@ -59,7 +59,7 @@ impl Desk {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(procession_loom)))]
 mod tests {
     use std::time::Duration;
 

@@ -122,8 +122,13 @@ impl<J: LoadJob> Run<J> {
         }
     }
 
-    /// Before the consumer waits: nobody sleeps while there is something to claim, as what it waits for may be in it.
+    /// Before the consumer waits: nobody sleeps while there is something to claim, as what it waits for may be in it. A
+    /// window that is full grows, as workers who sleep would not see that somebody waits.
     fn rouse_for_all_that_can_be_claimed(&self) {
+        let next = self.next_seq();
+        if self.room(next) == 0 && next < self.end.load(Ordering::Acquire) {
+            self.widen();
+        }
         if self.bell.anyone_asleep() && self.room(self.next_seq()) > 0 {
             self.bell.ring_one();
         }

@@ -400,7 +400,7 @@ impl<J: Job> Run<J> {
     }
 
     /// Doubles the window, as far as it may grow.
-    fn widen(&self) -> bool {
+    pub(super) fn widen(&self) -> bool {
         let window = self.window.load(Ordering::Relaxed);
         let most = self.settings.max_window as u64;
         if window < most {
@@ -427,8 +427,8 @@ pub(crate) fn max_batches(max_rows: usize) -> u64 {
 /// About what it takes to wake a sleeping thread.
 const WAKE_UP_NS: u64 = 30_000;
 /// How often the consumer looks again before it lets others run, and how often it lets them run before it sleeps.
-const SPINS: usize = if cfg!(loom) { 0 } else { 64 };
-const YIELDS: usize = if cfg!(loom) { 0 } else { 2 };
+const SPINS: usize = if cfg!(procession_loom) { 0 } else { 64 };
+const YIELDS: usize = if cfg!(procession_loom) { 0 } else { 2 };
 
 /// What came of asking for a batch.
 pub(super) enum Registered<O> {
@@ -462,7 +462,7 @@ impl<J: Job> Run<J> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(procession_loom)))]
 mod tests {
     use super::{max_batches, slots_for};
 

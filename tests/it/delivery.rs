@@ -541,7 +541,7 @@ fn a_byte_budget_without_known_sizes_is_exceeded_by_a_sample_a_worker_at_most() 
 #[test]
 fn a_window_in_bytes_is_filled_to_its_edge_while_nobody_takes() {
     // Of a size that is known before the first sample, and of one that the first sample tells.
-    fn check<T: procession::Stack + Send + 'static>(most: u64, sample: fn(usize) -> T)
+    fn check<T: procession::Stack + Send + 'static>(most: u64, most_loaded: usize, sample: fn(usize) -> T)
     where
         T::Batch: Send + 'static,
     {
@@ -563,17 +563,17 @@ fn a_window_in_bytes_is_filled_to_its_edge_while_nobody_takes() {
                 }
                 // Where no more may be loaded none is, however often somebody could.
                 (0..1000).for_each(|_| thread::yield_now());
-                let one_each = if most > 3 * 64 { workers } else { 0 };
-                assert!(loaded.load(Ordering::SeqCst) <= 12 + one_each);
+                assert!(loaded.load(Ordering::SeqCst) <= most_loaded);
                 assert_eq!(epoch.filter(|batch| batch.is_ok()).count(), 10);
             });
             let peak = loader.report().peak_bytes.unwrap();
             assert!(3 * 64 <= peak && peak <= most, "{peak} bytes, {workers} workers");
         }
     }
-    check(3 * 64, |index| [index as f32; 4]);
-    // Whichever row is there first takes the batch's memory, while the room reserved for it is the first row's.
-    check(4 * 64, |index| vec![index as f32; 4]);
+    check(3 * 64, 12, |index| [index as f32; 4]);
+    // Whichever row is there first takes the batch's memory, while the room reserved for it is the first row's: for a moment
+    // a batch may count for two, or for none.
+    check(5 * 64, 20, |index| vec![index as f32; 4]);
 }
 
 #[test]

@@ -449,8 +449,9 @@ fn what_cannot_be_computed_is_tried_as_often_as_allowed_and_no_more() {
 }
 
 /// Time stands still but for the pauses, so that each is what it has to be to the millisecond, less what is random.
-#[tokio::test(start_paused = true)]
-async fn what_is_fetched_again_waits_for_its_pause() {
+#[test]
+fn what_is_fetched_again_waits_for_its_pause() {
+    let runtime = Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     let damaged = Arc::new(AtomicU64::new(0));
     for times in 1..=3 {
         damaged.store(times, Ordering::SeqCst);
@@ -465,16 +466,21 @@ async fn what_is_fetched_again_waits_for_its_pause() {
         };
         let retry = Retry::times(3).backoff(Duration::from_secs(1), 10.0, Duration::from_secs(10_000));
         let loader = Loader::remote(service)
-            .runtime(Handle::current())
+            .runtime(runtime.handle().clone())
             .try_map(compute)
             .retry(retry)
             .workers(1)
             .batch_size(4)
             .build()
             .unwrap();
-        let begun = tokio::time::Instant::now();
-        assert_eq!(drain(loader.epoch(0)).await.unwrap(), [[0, 1, 2, 3]]);
-        let (took, longest) = (begun.elapsed(), (0..times as u32).map(|number| retry.delay(number)).sum::<Duration>());
+        let took = under_watch("pauses", || {
+            runtime.block_on(async {
+                let begun = tokio::time::Instant::now();
+                assert_eq!(drain(loader.epoch(0)).await.unwrap(), [[0, 1, 2, 3]]);
+                begun.elapsed()
+            })
+        });
+        let longest = (0..times as u32).map(|number| retry.delay(number)).sum::<Duration>();
         assert!(longest / 2 <= took && took <= longest + Duration::from_millis(10), "{took:?} of {longest:?}");
     }
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use ndarray::Array2;
 use procession::{
-    ErrorKind, FailureBudget, Loader, OnFailure, Result, Stack, State, Tail, Transform, VisitRng, World, from_fn,
+    ErrorKind, FailureBudget, Loader, OnFailure, Result, Sequence, Stack, State, Tail, Transform, VisitRng, World,
+    from_fn,
 };
 
 use crate::support::lists;
@@ -133,14 +134,15 @@ fn batches_are_changed_the_same_for_any_number_of_workers_and_after_a_resume() {
 /// Rows are written in their places, or put there once they are there, whatever becomes of the batch.
 #[test]
 fn a_batch_that_is_changed_is_loaded_like_any_other() {
-    fn check<T: Stack + Send + 'static>(sample: fn(usize) -> T)
+    fn check<S: Sequence + Clone + 'static>(source: S)
     where
-        T::Batch: PartialEq + std::fmt::Debug + Clone + Send + 'static,
+        S::Sample: Stack + Send + 'static,
+        <S::Sample as Stack>::Batch: PartialEq + std::fmt::Debug + Clone + Send + 'static,
     {
         for timeout in [None, Some(Duration::from_secs(100))] {
             for workers in [0, 2] {
                 let builder = || {
-                    let builder = Loader::builder(from_fn(50, sample)).batch_size(8).shuffle(5).workers(workers);
+                    let builder = Loader::builder(source.clone()).batch_size(8).shuffle(5).workers(workers);
                     match timeout {
                         Some(timeout) => builder.timeout(timeout),
                         None => builder,
@@ -151,9 +153,11 @@ fn a_batch_that_is_changed_is_loaded_like_any_other() {
             }
         }
     }
-    check(|index| [index as f32, 1.0]);
-    check(|index| vec![index as f32, 1.0]);
-    check(|index| index.to_string());
+    // One at a time, and many in one call.
+    check((0..50).map(|index| vec![index as f32, 1.0]).collect::<Vec<_>>());
+    check((0..50).map(|index| index.to_string()).collect::<Vec<_>>());
+    check((0..50).map(|index| [index as f32, 1.0]).collect::<Vec<_>>());
+    check(Array2::from_shape_fn((50, 3), |(row, column)| (row * 3 + column) as f32));
 }
 
 #[test]
