@@ -541,8 +541,9 @@ fn no_worker_sleeps_beside_what_the_consumer_waits_for() {
                 index
             }
         };
-        let loader =
-            Loader::remote(yielding(400)).map(compute).concurrency(8).batch_size(2).workers(2).build().unwrap();
+        // One pair at a time is within the window: of two, both workers might wait for what nobody is left to do.
+        let loader = Loader::remote(yielding(400)).map(compute).concurrency(8).batch_size(2).workers(2);
+        let loader = loader.window(Window::Batches(8)).build().unwrap();
         under_watch("two that wait for each other", || {
             for batch in loader.epoch(0) {
                 batch.unwrap();
